@@ -1,0 +1,451 @@
+//! Image references as users type them and as ostree-ext stores them. Text comes in, a typed
+//! reference goes out and prints back the same. Never contacts anything: a tag stays a wish.
+//!
+//! Grammar: `SIGNATURE:TRANSPORT:NAME`, shorthands and bare registry names; the names of the
+//! transports are those of containers-transports(5).
+
+use std::fmt;
+use std::str::FromStr;
+
+use thiserror::Error;
+
+use super::{Digest, DigestError};
+
+/// Why a text is not an image reference. The message names the text and what would be right.
+#[derive(Debug, Error, PartialEq, Eq)]
+pub enum ReferenceError {
+    /// No `:` where the transport should end.
+    #[error("image reference {0:?} names no transport (such as docker://, oci: or registry:)")]
+    NoTransport(String),
+    /// A word in front of `:` that is no transport.
+    #[error("unknown transport {0:?} in image reference")]
+    UnknownTransport(String),
+    /// Nothing after the transport.
+    #[error("image reference {0:?} has an empty name")]
+    EmptyName(String),
+    /// `docker:` without `//`.
+    #[error("image reference {0:?}: docker: must be followed by //")]
+    DockerSlashes(String),
+    /// The signature scheme is not one of the known ones.
+    #[error("unknown ostree image reference scheme in {0:?}")]
+    UnknownScheme(String),
+    /// `ostree-remote-…` without a remote.
+    #[error("image reference {0:?} names no ostree remote")]
+    NoRemote(String),
+    /// A registry name without a host.
+    #[error("{0:?} is a short name: write the registry's host too, such as quay.io/{0}")]
+    ShortName(String),
+    /// A registry name outside the grammar of the distribution spec.
+    #[error("{name:?} is not a registry name: {reason}")]
+    RegistryName {
+        /// The text.
+        name: String,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// A digest that cannot be used.
+    #[error("image reference {name:?}: {source}")]
+    Digest {
+        /// The text.
+        name: String,
+        /// What is wrong with the digest.
+        source: DigestError,
+    },
+}
+
+/// Where an image lives (containers-transports(5)).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Transport {
+    /// A registry, `registry:` or `docker://`.
+    Registry,
+    /// An OCI layout directory, `oci:PATH[:TAG]`.
+    OciDir,
+    /// A tar of an OCI layout, `oci-archive:PATH[:TAG]`.
+    OciArchive,
+    /// What `docker save` writes, `docker-archive:PATH[:NAME:TAG]`.
+    DockerArchive,
+    /// Local container storage.
+    ContainerStorage,
+    /// Plain files in a directory, `dir:PATH`.
+    Dir,
+    /// A running docker daemon.
+    DockerDaemon,
+}
+
+impl Transport {
+    /// The transport's canonical word with its separator (`docker://`, `oci:`).
+    pub const fn prefix(self) -> &'static str {
+        match self {
+            Self::Registry => "docker://",
+            Self::OciDir => "oci:",
+            Self::OciArchive => "oci-archive:",
+            Self::DockerArchive => "docker-archive:",
+            Self::ContainerStorage => "containers-storage:",
+            Self::Dir => "dir:",
+            Self::DockerDaemon => "docker-daemon:",
+        }
+    }
+
+    /// The transport's name as policy.json and bootc's status write it.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Registry => "registry",
+            Self::OciDir => "oci",
+            Self::OciArchive => "oci-archive",
+            Self::DockerArchive => "docker-archive",
+            Self::ContainerStorage => "containers-storage",
+            Self::Dir => "dir",
+            Self::DockerDaemon => "docker-daemon",
+        }
+    }
+
+    fn from_word(word: &str) -> Option<Self> {
+        Some(match word {
+            "registry" | "docker" => Self::Registry,
+            "oci" => Self::OciDir,
+            "oci-archive" => Self::OciArchive,
+            "docker-archive" => Self::DockerArchive,
+            "containers-storage" => Self::ContainerStorage,
+            "dir" => Self::Dir,
+            "docker-daemon" => Self::DockerDaemon,
+            _ => return None,
+        })
+    }
+}
+
+/// A transport and a name in it. Prints canonically (`docker://quay.io/x/y`); this text is the
+/// key under which ostree-ext stores an image.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct ImageReference {
+    /// Where the image lives.
+    pub transport: Transport,
+    /// Its name there, not empty.
+    pub name: String,
+}
+
+impl FromStr for ImageReference {
+    type Err = ReferenceError;
+
+    fn from_str(text: &str) -> Result<Self, ReferenceError> {
+        let (word, name) = text
+            .split_once(':')
+            .ok_or_else(|| ReferenceError::NoTransport(text.into()))?;
+        let transport = Transport::from_word(word)
+            .ok_or_else(|| ReferenceError::UnknownTransport(word.into()))?;
+        let name = match word {
+            "docker" => name
+                .strip_prefix("//")
+                .ok_or_else(|| ReferenceError::DockerSlashes(text.into()))?,
+            _ => name,
+        };
+        if name.is_empty() {
+            return Err(ReferenceError::EmptyName(text.into()));
+        }
+        Ok(Self {
+            transport,
+            name: name.into(),
+        })
+    }
+}
+
+impl fmt::Display for ImageReference {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}{}", self.transport.prefix(), self.name)
+    }
+}
+
+/// Which signatures an image must carry before it is used.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum SignatureSource {
+    /// GPG or ed25519 signatures of the ostree commit, checked through this remote's configuration.
+    OstreeRemote(String),
+    /// policy.json applies and must not accept anything for this image.
+    ContainerPolicy,
+    /// policy.json applies, and may accept anything.
+    ContainerPolicyAllowInsecure,
+}
+
+impl fmt::Display for SignatureSource {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::OstreeRemote(remote) => write!(f, "ostree-remote-image:{remote}"),
+            Self::ContainerPolicy => f.write_str("ostree-image-signed"),
+            Self::ContainerPolicyAllowInsecure => f.write_str("ostree-unverified-image"),
+        }
+    }
+}
+
+/// An image reference with its signature requirement: what an origin file stores.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct OstreeImageReference {
+    /// The signatures that are asked for.
+    pub sigverify: SignatureSource,
+    /// The image.
+    pub imgref: ImageReference,
+}
+
+impl OstreeImageReference {
+    /// Parses what a user types: any stored form, `TRANSPORT:NAME`, or a bare `host/name:tag`.
+    ///
+    /// The last two get [`SignatureSource::ContainerPolicyAllowInsecure`]: policy.json applies.
+    pub fn from_user(text: &str) -> Result<Self, ReferenceError> {
+        let word = text.split(':').next().unwrap_or_default();
+        let imgref = if word.starts_with("ostree-") {
+            return text.parse();
+        } else if text.contains(':') && Transport::from_word(word).is_some() {
+            text.parse()?
+        } else {
+            ImageReference {
+                transport: Transport::Registry,
+                name: text.into(),
+            }
+        };
+        if imgref.transport == Transport::Registry {
+            imgref.name.parse::<RegistryName>()?;
+        }
+        Ok(Self {
+            sigverify: SignatureSource::ContainerPolicyAllowInsecure,
+            imgref,
+        })
+    }
+}
+
+impl FromStr for OstreeImageReference {
+    type Err = ReferenceError;
+
+    fn from_str(text: &str) -> Result<Self, ReferenceError> {
+        let unknown = || ReferenceError::UnknownScheme(text.into());
+        let (scheme, rest) = text.split_once(':').ok_or_else(unknown)?;
+        let registry = |name: &str| match name {
+            "" => Err(ReferenceError::EmptyName(text.into())),
+            _ => Ok(ImageReference {
+                transport: Transport::Registry,
+                name: name.into(),
+            }),
+        };
+        let remote = || match rest.split_once(':') {
+            Some((remote, rest)) if !remote.is_empty() => Ok((remote.to_owned(), rest)),
+            _ => Err(ReferenceError::NoRemote(text.into())),
+        };
+        let (sigverify, imgref) = match scheme {
+            "ostree-image-signed" => (SignatureSource::ContainerPolicy, rest.parse()?),
+            "ostree-unverified-image" => {
+                (SignatureSource::ContainerPolicyAllowInsecure, rest.parse()?)
+            }
+            "ostree-unverified-registry" => (
+                SignatureSource::ContainerPolicyAllowInsecure,
+                registry(rest)?,
+            ),
+            "ostree-remote-image" => {
+                let (remote, rest) = remote()?;
+                (SignatureSource::OstreeRemote(remote), rest.parse()?)
+            }
+            "ostree-remote-registry" => {
+                let (remote, rest) = remote()?;
+                (SignatureSource::OstreeRemote(remote), registry(rest)?)
+            }
+            _ => return Err(unknown()),
+        };
+        Ok(Self { sigverify, imgref })
+    }
+}
+
+impl fmt::Display for OstreeImageReference {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match (&self.sigverify, self.imgref.transport) {
+            (SignatureSource::ContainerPolicyAllowInsecure, Transport::Registry) => {
+                write!(f, "ostree-unverified-registry:{}", self.imgref.name)
+            }
+            (sigverify, _) => write!(f, "{sigverify}:{}", self.imgref),
+        }
+    }
+}
+
+/// A name in a registry, taken apart: `host[:port]/repository[:tag][@digest]`.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct RegistryName {
+    /// Host and, where given, port.
+    pub host: String,
+    /// Path of the repository, `library/` already added for Docker Hub's short paths.
+    pub repository: String,
+    /// The tag; `latest` is filled in where there is neither a tag nor a digest.
+    pub tag: Option<String>,
+    /// The digest, which wins over the tag.
+    pub digest: Option<Digest>,
+}
+
+impl RegistryName {
+    /// What goes behind `/v2/<repository>/manifests/`.
+    pub fn manifest_reference(&self) -> String {
+        match (&self.digest, &self.tag) {
+            (Some(digest), _) => digest.to_string(),
+            (None, Some(tag)) => tag.clone(),
+            (None, None) => "latest".into(),
+        }
+    }
+}
+
+impl FromStr for RegistryName {
+    type Err = ReferenceError;
+
+    fn from_str(text: &str) -> Result<Self, ReferenceError> {
+        let bad = |reason: &str| ReferenceError::RegistryName {
+            name: text.into(),
+            reason: reason.into(),
+        };
+        let (rest, digest) = match text.split_once('@') {
+            Some((rest, digest)) => {
+                let digest = digest.parse().map_err(|source| ReferenceError::Digest {
+                    name: text.into(),
+                    source,
+                })?;
+                (rest, Some(digest))
+            }
+            None => (text, None),
+        };
+        let (host, path) = rest
+            .split_once('/')
+            .filter(|(host, _)| is_host(host))
+            .ok_or_else(|| ReferenceError::ShortName(text.into()))?;
+        let (path, tag) = match path.split_once(':') {
+            Some((path, tag)) if is_tag(tag) => (path, Some(tag.to_owned())),
+            Some(_) => return Err(bad("the tag has characters that no tag can have")),
+            None => (path, None),
+        };
+        if !path.split('/').all(is_component) {
+            return Err(bad(
+                "a path component is empty or has characters that none can have",
+            ));
+        }
+        let official = host == "docker.io" && !path.contains('/');
+        Ok(Self {
+            host: host.into(),
+            repository: if official {
+                format!("library/{path}")
+            } else {
+                path.into()
+            },
+            tag: tag.or_else(|| digest.is_none().then(|| "latest".into())),
+            digest,
+        })
+    }
+}
+
+/// A host has a dot, a port, or is `localhost` (the rule of containers/image).
+fn is_host(text: &str) -> bool {
+    let legal = |c: char| c.is_ascii_alphanumeric() || ".:-[]".contains(c);
+    let named = text == "localhost" || text.contains(['.', ':']) || text.starts_with('[');
+    named && !text.starts_with([':', '.', '-']) && text.chars().all(legal)
+}
+
+/// `[\w][\w.-]{0,127}` (distribution-spec, "Pulling manifests").
+fn is_tag(text: &str) -> bool {
+    let word = |c: char| c.is_ascii_alphanumeric() || c == '_';
+    text.len() <= 128
+        && text.starts_with(word)
+        && text.chars().all(|c| word(c) || c == '.' || c == '-')
+}
+
+/// `[a-z0-9]+((\.|_|__|-+)[a-z0-9]+)*` (distribution-spec, "Pulling manifests").
+fn is_component(text: &str) -> bool {
+    let alnum = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit();
+    let separator = |s: &str| matches!(s, "." | "_" | "__") || s.chars().all(|c| c == '-');
+    text.starts_with(alnum)
+        && text.ends_with(alnum)
+        && text.split(alnum).filter(|s| !s.is_empty()).all(separator)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn stored(text: &str) -> String {
+        text.parse::<OstreeImageReference>().unwrap().to_string()
+    }
+
+    #[test]
+    fn prints_canonically() {
+        let same = "ostree-unverified-registry:quay.io/a/b:1";
+        assert_eq!(stored(same), same);
+        assert_eq!(
+            stored("ostree-unverified-image:registry:quay.io/a/b:1"),
+            same
+        );
+        assert_eq!(
+            stored("ostree-remote-registry:myremote:quay.io/a/b"),
+            "ostree-remote-image:myremote:docker://quay.io/a/b"
+        );
+        assert_eq!(
+            stored("ostree-image-signed:registry:quay.io/a/b"),
+            "ostree-image-signed:docker://quay.io/a/b"
+        );
+        assert_eq!(
+            stored("ostree-unverified-image:oci:/d:t:x"),
+            "ostree-unverified-image:oci:/d:t:x"
+        );
+    }
+
+    #[test]
+    fn refuses_what_the_reference_implementation_refuses() {
+        for text in ["", "foo://", "docker:blah", "registry:", "foo:bar"] {
+            assert!(text.parse::<ImageReference>().is_err(), "{text:?}");
+        }
+        for text in [
+            "",
+            "oci:/x",
+            "ostree-remote-image:x",
+            "ostree-remote-registry::quay.io/a",
+        ] {
+            assert!(text.parse::<OstreeImageReference>().is_err(), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn users_may_type_less() {
+        let user = |text| OstreeImageReference::from_user(text).map(|r| r.to_string());
+        assert_eq!(
+            user("quay.io/a/b:1").unwrap(),
+            "ostree-unverified-registry:quay.io/a/b:1"
+        );
+        assert_eq!(
+            user("localhost:5000/a").unwrap(),
+            "ostree-unverified-registry:localhost:5000/a"
+        );
+        assert_eq!(
+            user("oci:/srv/d").unwrap(),
+            "ostree-unverified-image:oci:/srv/d"
+        );
+        assert_eq!(
+            user("fedora"),
+            Err(ReferenceError::ShortName("fedora".into()))
+        );
+        assert_eq!(
+            user("fedora/x:1"),
+            Err(ReferenceError::ShortName("fedora/x:1".into()))
+        );
+    }
+
+    #[test]
+    fn takes_registry_names_apart() {
+        let name: RegistryName = "localhost:5000/a/b__c:v1.0_x".parse().unwrap();
+        assert_eq!(
+            (&*name.host, &*name.repository),
+            ("localhost:5000", "a/b__c")
+        );
+        assert_eq!(name.manifest_reference(), "v1.0_x");
+        let name: RegistryName = "docker.io/debian".parse().unwrap();
+        assert_eq!(
+            (&*name.repository, &*name.manifest_reference()),
+            ("library/debian", "latest")
+        );
+        for text in [
+            "quay.io/A",
+            "quay.io/a//b",
+            "quay.io/a:",
+            "quay.io/a:-x",
+            "quay.io/a_-b",
+        ] {
+            assert!(text.parse::<RegistryName>().is_err(), "{text:?}");
+        }
+    }
+}

@@ -1,0 +1,14 @@
+//! Bowline keeps image-based Linux hosts up to date from container registries.
+//!
+//! The walk, one stage, one room:
+//!
+//! ```text
+//! ImageReference -> resolve -> Manifest -> PullPlan -> fetch -> verify -> import -> merge Commit -> DeployPlan -> deploy
+//!  image/           transport/  image/     pull/plan   pull/    image/    repo/     repo/           deploy/plan   deploy/
+//! ```
+//!
+//! A room imports only rooms on lower floors; `tests/layering.rs` keeps it true.
+
+pub mod image;
+pub mod progress;
+pub mod transport;

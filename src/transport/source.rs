@@ -1,0 +1,61 @@
+//! The seam between the walk and the places images come from: a source gives manifests by tag or
+//! digest and blobs by descriptor. Never parses a layer, never writes anything.
+
+use std::fmt;
+use std::io::Read;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use futures_util::stream::BoxStream;
+
+use super::Error;
+use crate::image::{Descriptor, Digest, ImageConfig, Manifest, ManifestOrIndex};
+
+/// Bytes of a manifest or index as a source gave them; their digest has been checked if one was
+/// asked for.
+#[derive(Debug, Clone)]
+pub struct RawManifest {
+    /// The exact bytes, at most [`crate::image::MAX_MANIFEST_BYTES`].
+    pub bytes: Vec<u8>,
+    /// The media type beside them (HTTP header, descriptor).
+    pub media_type: Option<String>,
+}
+
+/// The bytes of a blob on their way. Not verified: whoever takes them checks size and digest.
+pub enum Blob {
+    /// A local file.
+    Reader(Box<dyn Read + Send>),
+    /// A transfer; it has already resumed whatever could be resumed, so an error in it is final.
+    Stream(BoxStream<'static, Result<Bytes, Error>>),
+}
+
+impl fmt::Debug for Blob {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Reader(_) => "Blob::Reader",
+            Self::Stream(_) => "Blob::Stream",
+        })
+    }
+}
+
+/// One image name in one place.
+#[async_trait]
+pub trait ImageSource: Send + Sync + fmt::Debug {
+    /// The manifest or index the name leads to, or, with a digest, the one with that digest.
+    async fn manifest(&self, digest: Option<&Digest>) -> Result<RawManifest, Error>;
+
+    /// Opens a blob (layer or config).
+    async fn blob(&self, blob: &Descriptor) -> Result<Blob, Error>;
+
+    /// The name for messages, without credentials.
+    fn place(&self) -> String;
+}
+
+/// What a reference means now: one manifest.
+#[derive(Debug, Clone)]
+pub struct Resolved {
+    /// The image's manifest.
+    pub manifest: Manifest,
+    /// The index it was chosen from.
+    pub index: Option<Digest>,
+}
