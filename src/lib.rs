@@ -9,6 +9,7 @@
 //!
 //! A room imports only rooms on lower floors; `tests/layering.rs` keeps it true.
 
+pub mod cli;
 pub mod image;
 pub mod progress;
 pub mod transport;

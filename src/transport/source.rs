@@ -9,7 +9,7 @@ use bytes::Bytes;
 use futures_util::stream::BoxStream;
 
 use super::Error;
-use crate::image::{Descriptor, Digest, ImageConfig, Manifest, ManifestOrIndex};
+use crate::image::{Descriptor, Digest, Manifest};
 
 /// Bytes of a manifest or index as a source gave them; their digest has been checked if one was
 /// asked for.

@@ -1,0 +1,186 @@
+//! The tree of commands and options as users type them. Text comes in, plain structs go out;
+//! what they mean is decided by each command's own file. Never checks anything on disk.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap_complete::Shell;
+
+/// Keep an image-based Linux host up to date from a container registry.
+#[derive(Debug, Parser)]
+#[command(
+    name = "bowline",
+    version,
+    propagate_version = true,
+    max_term_width = 100
+)]
+pub struct Cli {
+    /// Options of every command.
+    #[command(flatten)]
+    pub global: GlobalArgs,
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// Options that every command takes, before or after its name.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Global options")]
+pub struct GlobalArgs {
+    /// Root of the system to work on
+    #[arg(long, value_name = "PATH", default_value = "/", global = true)]
+    pub sysroot: PathBuf,
+
+    /// Stateroot to work on, instead of that of the booted or first deployment
+    #[arg(long, value_name = "NAME", global = true)]
+    pub stateroot: Option<String>,
+
+    /// Say more on stderr: -v what is done, -vv how, -vvv everything
+    #[arg(short, long, action = clap::ArgAction::Count, global = true)]
+    pub verbose: u8,
+
+    /// Say nothing but errors and what was asked for
+    #[arg(short, long, global = true, conflicts_with = "verbose")]
+    pub quiet: bool,
+}
+
+/// The commands.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Print a completion script for a shell
+    Completion(CompletionArgs),
+    /// Print the manual page, or write all pages to a directory
+    #[command(hide = true)]
+    Man(ManArgs),
+}
+
+/// Arguments of `rebase`.
+#[derive(Debug, Args)]
+pub struct RebaseArgs {
+    /// Image to follow: host/name:tag, host/name@sha256:…, or any form with a transport such as
+    /// oci:PATH:TAG
+    #[arg(value_name = "IMAGE")]
+    pub image: String,
+
+    /// What to do with it.
+    #[command(flatten)]
+    pub mode: ModeArgs,
+
+    /// Keep the present deployment when old ones are cleaned up
+    #[arg(long)]
+    pub retain: bool,
+
+    /// How to fetch.
+    #[command(flatten)]
+    pub fetch: FetchArgs,
+}
+
+/// Arguments of `upgrade`.
+#[derive(Debug, Args)]
+pub struct UpgradeArgs {
+    /// What to do with the image.
+    #[command(flatten)]
+    pub mode: ModeArgs,
+
+    /// Exit with 77 when there is nothing to do
+    #[arg(long)]
+    pub unchanged_exit_77: bool,
+
+    /// How to fetch.
+    #[command(flatten)]
+    pub fetch: FetchArgs,
+}
+
+/// How far `rebase` and `upgrade` go.
+#[derive(Debug, Clone, Copy, Args)]
+pub struct ModeArgs {
+    /// Only print what would change; fetch the manifest and nothing else
+    #[arg(long, conflicts_with_all = ["download_only", "apply"])]
+    pub check: bool,
+
+    /// Fetch the image into the repository, but do not deploy it
+    #[arg(long, conflicts_with = "apply")]
+    pub download_only: bool,
+
+    /// Reboot into the new deployment once it is ready
+    #[arg(long)]
+    pub apply: bool,
+}
+
+/// Arguments of `rollback`.
+#[derive(Debug, Args)]
+pub struct RollbackArgs {
+    /// Reboot into the other deployment at once
+    #[arg(long)]
+    pub apply: bool,
+}
+
+/// Arguments of `status`.
+#[derive(Debug, Args)]
+pub struct StatusArgs {
+    /// How to print the status
+    #[arg(long, value_enum, value_name = "FORMAT", default_value_t)]
+    pub format: Format,
+}
+
+/// How a report is printed.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
+pub enum Format {
+    /// For people; may change at any time
+    #[default]
+    Human,
+    /// YAML, stable
+    Yaml,
+    /// JSON, stable
+    Json,
+}
+
+/// How an image is fetched: options of every command that pulls.
+#[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "Fetching")]
+pub struct FetchArgs {
+    /// Architecture to take from a multi-platform image, such as amd64 or arm64 [default: this
+    /// machine's]
+    #[arg(long, value_name = "ARCH")]
+    pub arch: Option<String>,
+
+    /// File with registry credentials, instead of the usual places
+    #[arg(long, value_name = "PATH")]
+    pub authfile: Option<PathBuf>,
+
+    /// Layers to fetch at once
+    #[arg(long, value_name = "N", default_value_t = 4, value_parser = small_number(1, 64))]
+    pub jobs: u32,
+
+    /// Times to try again after a temporary failure
+    #[arg(long, value_name = "N", default_value_t = 5, value_parser = small_number(0, 100))]
+    pub retry: u32,
+
+    /// Seconds without a byte after which a transfer counts as failed
+    #[arg(long, value_name = "SECONDS", default_value_t = 60, value_parser = small_number(1, 3600))]
+    pub timeout: u32,
+
+    /// Write progress as JSON lines to this open file descriptor (3 or higher)
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(i32).range(3..))]
+    pub progress_fd: Option<i32>,
+}
+
+fn small_number(min: i64, max: i64) -> clap::builder::RangedI64ValueParser<u32> {
+    clap::value_parser!(u32).range(min..=max)
+}
+
+/// Arguments of `completion`.
+#[derive(Debug, Args)]
+pub struct CompletionArgs {
+    /// The shell
+    #[arg(value_enum, value_name = "SHELL")]
+    pub shell: Shell,
+}
+
+/// Arguments of `man`.
+#[derive(Debug, Args)]
+pub struct ManArgs {
+    /// Existing directory that gets one file per command
+    #[arg(value_name = "DIR")]
+    pub dir: Option<PathBuf>,
+}

@@ -1,0 +1,170 @@
+//! What every command gets besides its own arguments: the global options as meant, the
+//! environment, printing, and a way to run asynchronous work that ends cleanly on a signal.
+//! The only place that reads environment variables.
+
+use std::env;
+use std::future::Future;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result};
+use tokio::runtime;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::oneshot;
+use tracing::level_filters::LevelFilter;
+
+use super::args::GlobalArgs;
+use super::exit::Interrupted;
+use super::output;
+
+/// How long blocking work may take to end after a signal before the program leaves it.
+const GRACE: Duration = Duration::from_secs(5);
+
+/// Environment variables that have a meaning for Bowline, as they were at the start. Proxies
+/// (`HTTPS_PROXY`, `NO_PROXY`) are read by the HTTP client itself.
+#[derive(Debug, Clone, Default)]
+pub struct Environment {
+    /// `HOME`.
+    pub home: Option<PathBuf>,
+    /// `XDG_CONFIG_HOME`.
+    pub xdg_config_home: Option<PathBuf>,
+    /// `XDG_RUNTIME_DIR`.
+    pub xdg_runtime_dir: Option<PathBuf>,
+    /// `CONTAINERS_POLICY_JSON`: the signature policy, instead of the usual places.
+    pub policy: Option<PathBuf>,
+    /// `CONTAINERS_REGISTRIES_CONF`: the registries' settings, instead of the usual places.
+    pub registries_conf: Option<PathBuf>,
+    /// `REGISTRY_AUTH_FILE`: registry credentials, instead of the usual places.
+    pub authfile: Option<PathBuf>,
+}
+
+impl Environment {
+    /// Reads the environment of this process. An empty variable counts as absent.
+    pub fn of_process() -> Self {
+        let path = |name| {
+            env::var_os(name)
+                .filter(|v| !v.is_empty())
+                .map(PathBuf::from)
+        };
+        Self {
+            home: path("HOME"),
+            xdg_config_home: path("XDG_CONFIG_HOME"),
+            xdg_runtime_dir: path("XDG_RUNTIME_DIR"),
+            policy: path("CONTAINERS_POLICY_JSON"),
+            registries_conf: path("CONTAINERS_REGISTRIES_CONF"),
+            authfile: path("REGISTRY_AUTH_FILE"),
+        }
+    }
+}
+
+/// The global options as meant, built once.
+#[derive(Debug)]
+pub struct Context {
+    /// Root of the system to work on.
+    pub sysroot: PathBuf,
+    /// The stateroot that was asked for.
+    pub stateroot: Option<String>,
+    /// Whether only errors, and what was asked for, are printed.
+    pub quiet: bool,
+    /// The environment.
+    pub environment: Environment,
+    level: LevelFilter,
+}
+
+impl Context {
+    /// Turns the options as typed into options as meant.
+    pub fn new(args: &GlobalArgs, environment: Environment) -> Self {
+        let level = match (args.quiet, args.verbose) {
+            (true, _) => LevelFilter::ERROR,
+            (false, 0) => LevelFilter::WARN,
+            (false, 1) => LevelFilter::INFO,
+            (false, 2) => LevelFilter::DEBUG,
+            (false, _) => LevelFilter::TRACE,
+        };
+        Self {
+            sysroot: args.sysroot.clone(),
+            stateroot: args.stateroot.clone(),
+            quiet: args.quiet,
+            environment,
+            level,
+        }
+    }
+
+    /// Sends our own log lines to stderr; those of libraries only from `-vvv` on.
+    pub fn start_logging(&self) {
+        use tracing_subscriber::prelude::*;
+        let libraries = match self.level {
+            LevelFilter::TRACE => LevelFilter::DEBUG,
+            quiet => quiet.min(LevelFilter::WARN),
+        };
+        let filter = tracing_subscriber::filter::Targets::new()
+            .with_default(libraries)
+            .with_target("bowline", self.level);
+        let lines = tracing_subscriber::fmt::layer()
+            .with_writer(std::io::stderr)
+            .with_target(false)
+            .without_time();
+        tracing_subscriber::registry()
+            .with(filter)
+            .with(lines)
+            .init();
+    }
+
+    /// Prints what the user asked for to stdout.
+    pub fn print(&self, text: &str) -> Result<()> {
+        output::print(text)
+    }
+
+    /// Prints a remark to stdout, unless `-q` asks for silence.
+    pub fn say(&self, text: &str) -> Result<()> {
+        if self.quiet {
+            Ok(())
+        } else {
+            output::print(text)
+        }
+    }
+
+    /// Runs `work` to its end, or drops it at SIGINT or SIGTERM and returns [`Interrupted`].
+    ///
+    /// Dropping ends transfers; blocking workers get a few seconds to stop at their next safe
+    /// point. A second signal ends the process at once. No thread may be started before a mount
+    /// namespace is set up, so this is also where threads start.
+    pub fn block_on<T>(&self, work: impl Future<Output = Result<T>>) -> Result<T> {
+        let runtime = runtime::Builder::new_multi_thread()
+            .worker_threads(2)
+            .enable_all()
+            .build()
+            .context("Starting worker threads")?;
+        let result = runtime.block_on(async {
+            let interrupted = watch_signals()?;
+            tokio::select! {
+                biased;
+                result = work => result,
+                Ok(signal) = interrupted => Err(signal.into()),
+            }
+        });
+        runtime.shutdown_timeout(GRACE);
+        result
+    }
+}
+
+/// Listens for SIGINT and SIGTERM on a task of its own, so that the second one works even while
+/// the first thread is busy.
+fn watch_signals() -> Result<oneshot::Receiver<Interrupted>> {
+    let mut int = signal(SignalKind::interrupt()).context("Listening for SIGINT")?;
+    let mut term = signal(SignalKind::terminate()).context("Listening for SIGTERM")?;
+    let (sender, receiver) = oneshot::channel();
+    tokio::spawn(async move {
+        let mut next = async || {
+            tokio::select! {
+                _ = int.recv() => Interrupted::Int,
+                _ = term.recv() => Interrupted::Term,
+            }
+        };
+        // The receiver is gone when the work ended at the same moment: nothing left to stop.
+        let _ = sender.send(next().await);
+        let second = next().await;
+        std::process::exit(i32::from(second.code()));
+    });
+    Ok(receiver)
+}

@@ -1,0 +1,288 @@
+//! From an error to what the user sees and the exit code. Errors come in, sorted by type all
+//! along their chain; lines on stderr and a code go out. Never looks at the text of a message.
+//!
+//! ```text
+//! error: Pulling quay.io/example/os:stable
+//!   caused by: access to quay.io/example/os is denied (401, no credentials)
+//! hint: log in with `podman login quay.io`, or give a file with --authfile
+//! ```
+
+use std::fmt::Write as _;
+use std::io::{self, Write as _};
+use std::process::ExitCode;
+
+use anyhow::Error;
+use thiserror::Error;
+
+use super::output::OutputClosed;
+use crate::image::{DigestError, LayoutError, ManifestError, ReferenceError};
+use crate::transport;
+
+/// How a command ended when nothing went wrong.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Outcome {
+    /// It did what was asked for.
+    Done,
+    /// There was nothing to do, and the user asked to be told by the exit code.
+    Unchanged,
+}
+
+impl Outcome {
+    /// The process's exit code.
+    pub fn code(self) -> ExitCode {
+        match self {
+            Self::Done => ExitCode::SUCCESS,
+            Self::Unchanged => ExitCode::from(77),
+        }
+    }
+}
+
+/// A signal ended the work before it was done.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
+pub enum Interrupted {
+    /// SIGINT, as from Ctrl-C.
+    #[error("interrupted")]
+    Int,
+    /// SIGTERM, as from systemd or kill(1).
+    #[error("terminated")]
+    Term,
+}
+
+impl Interrupted {
+    /// 128 and the signal's number, as shells do.
+    pub const fn code(self) -> u8 {
+        match self {
+            Self::Int => 130,
+            Self::Term => 143,
+        }
+    }
+}
+
+/// The user asked for something that cannot be; the message says what would be right.
+#[derive(Debug, Error)]
+#[error("{message}")]
+pub struct UsageError {
+    /// What is wrong.
+    pub message: String,
+    /// What to do instead.
+    pub hint: Option<String>,
+}
+
+impl UsageError {
+    /// A usage error without a hint.
+    pub fn new(message: impl Into<String>) -> Self {
+        Self {
+            message: message.into(),
+            hint: None,
+        }
+    }
+
+    /// Adds what to do instead.
+    pub fn hint(mut self, hint: impl Into<String>) -> Self {
+        self.hint = Some(hint.into());
+        self
+    }
+}
+
+/// What kind of failure an error is, by the exit code it leads to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// Nobody foresaw it.
+    Unexpected,
+    /// Wrong usage, reference or configuration.
+    Usage,
+    /// The registry, the network, or an image that is not what it promises.
+    Network,
+    /// The disk is full.
+    Space,
+    /// This host or image cannot do that.
+    Unsupported,
+    /// A signal.
+    Interrupted(Interrupted),
+    /// Nobody reads stdout.
+    OutputClosed,
+}
+
+impl Kind {
+    /// The exit code (0 to 255); one for each kind, stable.
+    pub const fn code(self) -> u8 {
+        match self {
+            Self::OutputClosed => 0,
+            Self::Unexpected => 1,
+            Self::Usage => 2,
+            Self::Network => 3,
+            Self::Space => 6,
+            Self::Unsupported => 7,
+            Self::Interrupted(signal) => signal.code(),
+        }
+    }
+}
+
+/// Kind and hint of an error.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Verdict {
+    /// What kind of failure it is.
+    pub kind: Kind,
+    /// What the user can do, where we know.
+    pub hint: Option<String>,
+}
+
+impl Verdict {
+    fn new(kind: Kind) -> Self {
+        Self { kind, hint: None }
+    }
+
+    fn hint(kind: Kind, hint: impl Into<String>) -> Self {
+        let hint = Some(hint.into());
+        Self { kind, hint }
+    }
+}
+
+/// Sorts an error by the first error in its chain, outermost first, whose type says something.
+pub fn classify(error: &Error) -> Verdict {
+    error
+        .chain()
+        .find_map(classify_one)
+        .unwrap_or_else(|| Verdict::new(Kind::Unexpected))
+}
+
+fn classify_one(error: &(dyn std::error::Error + 'static)) -> Option<Verdict> {
+    if let Some(error) = error.downcast_ref::<transport::Error>() {
+        return classify_transport(error);
+    }
+    if let Some(error) = error.downcast_ref::<UsageError>() {
+        let hint = error.hint.clone();
+        return Some(Verdict {
+            kind: Kind::Usage,
+            hint,
+        });
+    }
+    if let Some(error) = error.downcast_ref::<ReferenceError>() {
+        return Some(classify_reference(error));
+    }
+    if let Some(error) = error.downcast_ref::<io::Error>() {
+        return classify_io(error);
+    }
+    if let Some(signal) = error.downcast_ref::<Interrupted>() {
+        let kept = "finished layers are kept; run the same command again to go on";
+        return Some(Verdict::hint(Kind::Interrupted(*signal), kept));
+    }
+    if error.is::<ManifestError>() || error.is::<LayoutError>() {
+        return Some(Verdict::new(Kind::Network));
+    }
+    if error.is::<DigestError>() {
+        return Some(Verdict::new(Kind::Usage));
+    }
+    error
+        .is::<OutputClosed>()
+        .then(|| Verdict::new(Kind::OutputClosed))
+}
+
+fn classify_transport(error: &transport::Error) -> Option<Verdict> {
+    use transport::Error as E;
+    Some(match error {
+        E::NotFound { .. } => Verdict::hint(Kind::Network, "check the name and the tag"),
+        E::Denied { .. } => Verdict::hint(
+            Kind::Network,
+            "log in with `podman login`, or give a file with credentials with --authfile",
+        ),
+        E::Temporary { .. } => Verdict::hint(
+            Kind::Network,
+            "this may pass: run the same command again; finished layers are kept",
+        ),
+        E::Refused { .. } => Verdict::new(Kind::Network),
+        E::Mismatch { .. } => Verdict::hint(
+            Kind::Network,
+            "the source, or something on the way, changed the data; nothing of it was used",
+        ),
+        E::Manifest {
+            source: ManifestError::NoPlatform { .. },
+            ..
+        } => Verdict::hint(
+            Kind::Unsupported,
+            "choose an image for this machine, or another architecture with --arch",
+        ),
+        E::Manifest { .. } => Verdict::new(Kind::Network),
+        E::Config(_) => Verdict::new(Kind::Usage),
+        E::Unsupported(_) => Verdict::new(Kind::Unsupported),
+        // The chain goes on to the system's own error, which says more about the kind.
+        E::Io { source, .. } => return classify_io(source),
+    })
+}
+
+fn classify_reference(error: &ReferenceError) -> Verdict {
+    let forms = "write an image as host/name:tag, host/name@sha256:… or TRANSPORT:NAME, \
+                 such as oci:/path:tag";
+    match error {
+        // Its message says what to write.
+        ReferenceError::ShortName(_) => Verdict::new(Kind::Usage),
+        _ => Verdict::hint(Kind::Usage, forms),
+    }
+}
+
+fn classify_io(error: &io::Error) -> Option<Verdict> {
+    use io::ErrorKind as K;
+    Some(match error.kind() {
+        K::StorageFull | K::QuotaExceeded => Verdict::hint(
+            Kind::Space,
+            "free some space (`bowline image prune --undeployed` helps) and run the command again",
+        ),
+        K::PermissionDenied => Verdict::hint(Kind::Unexpected, "run this as root"),
+        K::ReadOnlyFilesystem => {
+            Verdict::hint(Kind::Unexpected, "mount the file system read-write first")
+        }
+        _ => return None,
+    })
+}
+
+/// The lines that tell the user about an error; empty where there is nobody to tell.
+pub fn render(error: &Error, verdict: &Verdict) -> String {
+    if verdict.kind == Kind::OutputClosed {
+        return String::new();
+    }
+    let mut text = String::new();
+    let mut seen: Vec<String> = Vec::new();
+    for cause in error.chain().map(one_line) {
+        // Many errors repeat the words of their source; nobody wants to read them twice.
+        if seen.iter().any(|above| above.contains(&cause)) {
+            continue;
+        }
+        let lead = if seen.is_empty() {
+            "error"
+        } else {
+            "  caused by"
+        };
+        // Writing to a String cannot fail.
+        let _ = writeln!(text, "{lead}: {cause}");
+        seen.push(cause);
+    }
+    if let Some(hint) = &verdict.hint {
+        let _ = writeln!(text, "hint: {hint}");
+    }
+    text
+}
+
+/// A registry's or library's message may hold anything: one line, no control characters.
+fn one_line(error: &(dyn std::error::Error + 'static)) -> String {
+    let text = error.to_string();
+    let clean: String = text
+        .chars()
+        .map(|c| if c.is_control() { ' ' } else { c })
+        .collect();
+    clean.split_whitespace().collect::<Vec<_>>().join(" ")
+}
+
+/// Tells the user on stderr and gives the exit code.
+pub fn report(error: &Error) -> ExitCode {
+    let verdict = classify(error);
+    // If stderr is closed too, the exit code is all that is left.
+    let _ = io::stderr().write_all(render(error, &verdict).as_bytes());
+    ExitCode::from(verdict.kind.code())
+}
+
+/// Prints what clap says: help and version to stdout (exit code 0), errors to stderr (2).
+pub fn report_usage(usage: &clap::Error) -> ExitCode {
+    // A reader of `--help` that went away changes nothing about the code.
+    let _ = usage.print();
+    ExitCode::from(u8::try_from(usage.exit_code()).unwrap_or(2))
+}

@@ -1,0 +1,39 @@
+//! The command line: arguments come in, an exit code goes out. The only room that parses flags,
+//! reads the environment and prints. Never decides anything about images or deployments.
+
+pub mod args;
+mod completion;
+mod context;
+pub mod exit;
+mod man;
+mod output;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use args::{Cli, Command};
+pub use context::{Context, Environment};
+pub use exit::{Interrupted, Outcome, UsageError};
+pub use output::OutputClosed;
+
+/// Runs the program: parses the arguments of the process, runs the command, reports its error.
+pub fn main() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(usage) => return exit::report_usage(&usage),
+    };
+    let context = Context::new(&cli.global, Environment::of_process());
+    context.start_logging();
+    match run(&cli.command, &context) {
+        Ok(outcome) => outcome.code(),
+        Err(error) => exit::report(&error),
+    }
+}
+
+fn run(command: &Command, context: &Context) -> anyhow::Result<Outcome> {
+    match command {
+        Command::Completion(args) => completion::run(args, context),
+        Command::Man(args) => man::run(args, context),
+    }
+}
