@@ -12,4 +12,6 @@
 pub mod cli;
 pub mod image;
 pub mod progress;
+#[cfg(feature = "testing")]
+pub mod testing;
 pub mod transport;
