@@ -54,6 +54,15 @@ pub enum Command {
     Man(ManArgs),
 }
 
+impl Command {
+    /// The options about fetching, of a command that fetches.
+    pub fn fetch_args(&self) -> Option<&FetchArgs> {
+        match self {
+            Self::Completion(_) | Self::Man(_) => None,
+        }
+    }
+}
+
 /// Arguments of `rebase`.
 #[derive(Debug, Args)]
 pub struct RebaseArgs {

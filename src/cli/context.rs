@@ -3,19 +3,27 @@
 //! The only place that reads environment variables.
 
 use std::env;
+use std::fs::File;
 use std::future::Future;
+use std::io::{self, IsTerminal as _};
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
+use indicatif::MultiProgress;
 use tokio::runtime;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::oneshot;
 use tracing::level_filters::LevelFilter;
 
-use super::args::GlobalArgs;
-use super::exit::Interrupted;
-use super::output;
+use super::args::Cli;
+use super::exit::{Interrupted, UsageError};
+use super::render_bars::BarSink;
+use super::render_json::JsonSink;
+use super::render_lines::LineSink;
+use super::{output, progress_fd};
+use crate::progress::{Event, ProgressSink};
 
 /// How long blocking work may take to end after a signal before the program leaves it.
 const GRACE: Duration = Duration::from_secs(5);
@@ -69,11 +77,17 @@ pub struct Context {
     /// The environment.
     pub environment: Environment,
     level: LevelFilter,
+    /// Where bars are drawn; log lines go through it, so that neither spoils the other.
+    screen: MultiProgress,
+    progress_file: Option<File>,
 }
 
 impl Context {
-    /// Turns the options as typed into options as meant.
-    pub fn new(args: &GlobalArgs, environment: Environment) -> Self {
+    /// Turns the options as typed into options as meant. Opens no file but the one that
+    /// `--progress-fd` names, and starts no thread.
+    pub fn new(cli: &Cli, environment: Environment) -> Result<Self, UsageError> {
+        let args = &cli.global;
+        let progress_fd = cli.command.fetch_args().and_then(|args| args.progress_fd);
         let level = match (args.quiet, args.verbose) {
             (true, _) => LevelFilter::ERROR,
             (false, 0) => LevelFilter::WARN,
@@ -81,13 +95,15 @@ impl Context {
             (false, 2) => LevelFilter::DEBUG,
             (false, _) => LevelFilter::TRACE,
         };
-        Self {
+        Ok(Self {
             sysroot: args.sysroot.clone(),
             stateroot: args.stateroot.clone(),
             quiet: args.quiet,
             environment,
             level,
-        }
+            screen: MultiProgress::new(),
+            progress_file: progress_fd.map(progress_fd::claim).transpose()?,
+        })
     }
 
     /// Sends our own log lines to stderr; those of libraries only from `-vvv` on.
@@ -100,8 +116,9 @@ impl Context {
         let filter = tracing_subscriber::filter::Targets::new()
             .with_default(libraries)
             .with_target("bowline", self.level);
+        let screen = self.screen.clone();
         let lines = tracing_subscriber::fmt::layer()
-            .with_writer(std::io::stderr)
+            .with_writer(move || AboveBars(screen.clone()))
             .with_target(false)
             .without_time();
         tracing_subscriber::registry()
@@ -122,6 +139,22 @@ impl Context {
         } else {
             output::print(text)
         }
+    }
+
+    /// A taker of progress for one operation: bars or lines on stderr unless `-q`, and JSON lines
+    /// where `--progress-fd` asks for them. `image` names the image in the JSON lines.
+    pub fn progress(&self, image: &str) -> Result<Arc<dyn ProgressSink>> {
+        let mut sinks: Vec<Box<dyn ProgressSink>> = Vec::new();
+        match (self.quiet, io::stderr().is_terminal()) {
+            (true, _) => {}
+            (false, true) => sinks.push(Box::new(BarSink::new(self.screen.clone()))),
+            (false, false) => sinks.push(Box::new(LineSink::default())),
+        }
+        if let Some(file) = &self.progress_file {
+            let file = file.try_clone().context("Opening the progress stream")?;
+            sinks.push(Box::new(JsonSink::new(file, image)));
+        }
+        Ok(Arc::new(Fan(sinks)))
     }
 
     /// Runs `work` to its end, or drops it at SIGINT or SIGTERM and returns [`Interrupted`].
@@ -145,6 +178,28 @@ impl Context {
         });
         runtime.shutdown_timeout(GRACE);
         result
+    }
+}
+
+/// Several takers of the same events.
+struct Fan(Vec<Box<dyn ProgressSink>>);
+
+impl ProgressSink for Fan {
+    fn event(&self, event: Event) {
+        self.0.iter().for_each(|sink| sink.event(event.clone()));
+    }
+}
+
+/// Writes to stderr with the bars out of the way.
+struct AboveBars(MultiProgress);
+
+impl io::Write for AboveBars {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.suspend(|| io::stderr().write(bytes))
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        io::stderr().flush()
     }
 }
 

@@ -7,6 +7,12 @@ mod context;
 pub mod exit;
 mod man;
 mod output;
+mod progress_fd;
+mod progress_tally;
+mod render_bars;
+mod render_json;
+mod render_lines;
+pub mod text;
 
 use std::process::ExitCode;
 
@@ -23,12 +29,16 @@ pub fn main() -> ExitCode {
         Ok(cli) => cli,
         Err(usage) => return exit::report_usage(&usage),
     };
-    let context = Context::new(&cli.global, Environment::of_process());
-    context.start_logging();
-    match run(&cli.command, &context) {
+    match start(&cli) {
         Ok(outcome) => outcome.code(),
         Err(error) => exit::report(&error),
     }
+}
+
+fn start(cli: &Cli) -> anyhow::Result<Outcome> {
+    let context = Context::new(cli, Environment::of_process())?;
+    context.start_logging();
+    run(&cli.command, &context)
 }
 
 fn run(command: &Command, context: &Context) -> anyhow::Result<Outcome> {

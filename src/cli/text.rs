@@ -1,0 +1,114 @@
+//! Numbers, times and digests as people read them, and tables. Values come in, short text goes
+//! out. Never prints.
+
+use std::time::Duration;
+
+use crate::image::Digest;
+
+/// Bytes with three digits and a decimal unit (`85.2 MB`), as disks and networks are sold.
+pub fn bytes(bytes: u64) -> String {
+    const UNITS: [&str; 6] = ["kB", "MB", "GB", "TB", "PB", "EB"];
+    if bytes < 1000 {
+        return format!("{bytes} B");
+    }
+    let mut value = bytes as f64 / 1000.0;
+    let mut unit = 0;
+    // 999.95 would print as 1000.0.
+    while value >= 999.95 && unit + 1 < UNITS.len() {
+        value /= 1000.0;
+        unit += 1;
+    }
+    format!("{value:.1} {}", UNITS[unit])
+}
+
+/// A span of time: tenths of seconds below ten, then whole seconds, minutes and hours.
+pub fn duration(span: Duration) -> String {
+    let seconds = span.as_secs();
+    match seconds {
+        0..10 => format!("{:.1} s", span.as_millis() as f64 / 1000.0),
+        10..60 => format!("{seconds} s"),
+        60..3600 => format!("{} min {} s", seconds / 60, seconds % 60),
+        _ => format!("{} h {} min", seconds / 3600, seconds / 60 % 60),
+    }
+}
+
+/// A count with its noun (`1 layer`, `3 layers`).
+pub fn count(number: usize, noun: &str) -> String {
+    match number {
+        1 => format!("1 {noun}"),
+        _ => format!("{number} {noun}s"),
+    }
+}
+
+/// The first twelve hex digits of a digest: enough to tell layers apart.
+pub fn short(digest: &Digest) -> String {
+    shorten(&digest.hex())
+}
+
+/// The first twelve characters of a checksum.
+pub fn shorten(checksum: &str) -> String {
+    checksum.chars().take(12).collect()
+}
+
+/// Columns padded to their widest cell, two spaces between them, no spaces at the end of lines.
+pub fn table(header: &[&str], rows: &[Vec<String>]) -> String {
+    let width = |column: usize| {
+        let cells = rows.iter().map(|row| row[column].chars().count());
+        cells.chain([header[column].chars().count()]).max()
+    };
+    let widths: Vec<usize> = (0..header.len()).filter_map(width).collect();
+    let header: Vec<String> = header.iter().map(|cell| (*cell).into()).collect();
+    let line = |row: &Vec<String>| {
+        let cells = row.iter().zip(&widths);
+        let line: String = cells
+            .map(|(cell, width)| format!("{cell:<width$}  "))
+            .collect();
+        format!("{}\n", line.trim_end())
+    };
+    [&header].into_iter().chain(rows).map(line).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bytes_have_three_digits_and_a_unit() {
+        for (value, text) in [
+            (0, "0 B"),
+            (999, "999 B"),
+            (1000, "1.0 kB"),
+            (85_240_000, "85.2 MB"),
+            (999_949, "999.9 kB"),
+            (999_950, "1.0 MB"),
+            (u64::MAX, "18.4 EB"),
+        ] {
+            assert_eq!(bytes(value), text);
+        }
+    }
+
+    #[test]
+    fn durations_lose_detail_as_they_grow() {
+        for (millis, text) in [
+            (0, "0.0 s"),
+            (1_240, "1.2 s"),
+            (10_900, "10 s"),
+            (61_000, "1 min 1 s"),
+            (7_260_000, "2 h 1 min"),
+        ] {
+            assert_eq!(duration(Duration::from_millis(millis)), text);
+        }
+    }
+
+    #[test]
+    fn tables_line_up() {
+        let rows = [
+            vec!["docker://a".into(), "1".into()],
+            vec!["b".into(), String::new()],
+        ];
+        assert_eq!(
+            table(&["IMAGE", "VERSION"], &rows),
+            "IMAGE       VERSION\ndocker://a  1\nb\n"
+        );
+    }
+}
