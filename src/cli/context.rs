@@ -17,13 +17,14 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::oneshot;
 use tracing::level_filters::LevelFilter;
 
-use super::args::Cli;
+use super::args::{Cli, FetchArgs};
 use super::exit::{Interrupted, UsageError};
 use super::render_bars::BarSink;
 use super::render_json::JsonSink;
 use super::render_lines::LineSink;
 use super::{output, progress_fd};
 use crate::progress::{Event, ProgressSink};
+use crate::transport::{HostPaths, SourceOptions};
 
 /// How long blocking work may take to end after a signal before the program leaves it.
 const GRACE: Duration = Duration::from_secs(5);
@@ -61,6 +62,19 @@ impl Environment {
             policy: path("CONTAINERS_POLICY_JSON"),
             registries_conf: path("CONTAINERS_REGISTRIES_CONF"),
             authfile: path("REGISTRY_AUTH_FILE"),
+        }
+    }
+
+    /// The part that leads to files about registries.
+    fn host_paths(&self) -> HostPaths {
+        HostPaths {
+            uid: rustix::process::geteuid().as_raw(),
+            home: self.home.clone(),
+            runtime_dir: self.xdg_runtime_dir.clone(),
+            config_dir: self.xdg_config_home.clone(),
+            registry_auth_file: self.authfile.clone(),
+            registries_conf: self.registries_conf.clone(),
+            ..HostPaths::default()
         }
     }
 }
@@ -155,6 +169,22 @@ impl Context {
             sinks.push(Box::new(JsonSink::new(file, image)));
         }
         Ok(Arc::new(Fan(sinks)))
+    }
+
+    /// How sources behave, for a command that fetches.
+    pub fn source_options(
+        &self,
+        args: &FetchArgs,
+        progress: Arc<dyn ProgressSink>,
+    ) -> SourceOptions {
+        SourceOptions {
+            authfile: args.authfile.clone(),
+            retries: args.retry,
+            idle_timeout: Duration::from_secs(args.timeout.into()),
+            progress,
+            host: self.environment.host_paths(),
+            ..SourceOptions::default()
+        }
     }
 
     /// Runs `work` to its end, or drops it at SIGINT or SIGTERM and returns [`Interrupted`].

@@ -286,3 +286,7 @@ pub fn report_usage(usage: &clap::Error) -> ExitCode {
     let _ = usage.print();
     ExitCode::from(u8::try_from(usage.exit_code()).unwrap_or(2))
 }
+
+#[cfg(test)]
+#[path = "exit_tests.rs"]
+mod tests;

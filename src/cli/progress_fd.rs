@@ -55,11 +55,13 @@ mod tests {
 
     #[test]
     fn a_pipe_is_taken_over_from_its_writing_end_only() {
-        let (mut reader, writer) = io::pipe().unwrap();
+        let (reader, writer) = rustix::pipe::pipe().unwrap();
         let mut claimed = claim(writer.as_raw_fd()).unwrap();
         claimed.write_all(b"x").unwrap();
         let mut byte = [0];
-        reader.read_exact(&mut byte).unwrap();
+        File::from(reader.try_clone().unwrap())
+            .read_exact(&mut byte)
+            .unwrap();
         assert_eq!(&byte, b"x");
         let fd = reader.as_raw_fd();
         let error = claim(fd).unwrap_err();

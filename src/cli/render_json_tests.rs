@@ -3,7 +3,6 @@
 
 use std::collections::BTreeSet;
 use std::io::{BufRead, BufReader};
-use std::os::fd::OwnedFd;
 
 use serde_json::{Value, json};
 
@@ -165,20 +164,23 @@ fn the_last_word_about_bytes_is_never_dropped() {
 
 #[test]
 fn a_reader_gets_everything_up_to_the_end() {
-    let (reader, writer) = std::io::pipe().unwrap();
-    let sink = JsonSink::new(File::from(OwnedFd::from(writer)), "docker://a.b/c");
+    let (reader, writer) = rustix::pipe::pipe().unwrap();
+    let sink = JsonSink::new(File::from(writer), "docker://a.b/c");
     sink.event(Event::Phase(Phase::Resolve));
     sink.event(Event::Finished);
-    let lines: Vec<String> = BufReader::new(reader).lines().map(Result::unwrap).collect();
+    let lines: Vec<String> = BufReader::new(File::from(reader))
+        .lines()
+        .map(Result::unwrap)
+        .collect();
     assert_eq!(lines.len(), 3);
     assert!(lines[2].contains("\"completed\":true"), "{}", lines[2]);
 }
 
 #[test]
 fn a_reader_that_is_gone_does_not_matter() {
-    let (reader, writer) = std::io::pipe().unwrap();
+    let (reader, writer) = rustix::pipe::pipe().unwrap();
     drop(reader);
-    let sink = JsonSink::new(File::from(OwnedFd::from(writer)), "docker://a.b/c");
+    let sink = JsonSink::new(File::from(writer), "docker://a.b/c");
     for _ in 0..1000 {
         sink.event(planned());
     }
@@ -187,8 +189,8 @@ fn a_reader_that_is_gone_does_not_matter() {
 
 #[test]
 fn a_reader_that_never_reads_blocks_nothing() {
-    let (_reader, writer) = std::io::pipe().unwrap();
-    let sink = JsonSink::new(File::from(OwnedFd::from(writer)), "docker://a.b/c");
+    let (_reader, writer) = rustix::pipe::pipe().unwrap();
+    let sink = JsonSink::new(File::from(writer), "docker://a.b/c");
     // A pipe holds 64 KiB; this is several times as much.
     let began = Instant::now();
     for _ in 0..4000 {

@@ -1,0 +1,229 @@
+//! Exact texts and codes of errors, one table: what the user sees when something goes wrong.
+
+use anyhow::{Context as _, anyhow};
+
+use super::*;
+use crate::image::{Digest, ImageReference, OstreeImageReference};
+
+/// Exit code and lines of an error.
+fn seen(error: Error) -> (u8, String) {
+    let verdict = classify(&error);
+    (verdict.kind.code(), render(&error, &verdict))
+}
+
+fn pulling(error: impl Into<Error>) -> Error {
+    error.into().context("Pulling docker://quay.io/a/b:1")
+}
+
+fn place() -> String {
+    "quay.io/a/b:1".into()
+}
+
+#[test]
+fn failures_of_a_registry() {
+    use transport::Error as E;
+    let table = [
+        (
+            E::NotFound { place: place() },
+            3,
+            "error: Pulling docker://quay.io/a/b:1
+  caused by: quay.io/a/b:1 does not exist
+hint: check the name and the tag
+",
+        ),
+        (
+            E::Denied {
+                place: place(),
+                detail: "401, no credentials".into(),
+            },
+            3,
+            "error: Pulling docker://quay.io/a/b:1
+  caused by: access to quay.io/a/b:1 is denied (401, no credentials)
+hint: log in with `podman login`, or give a file with credentials with --authfile
+",
+        ),
+        (
+            E::Temporary {
+                place: place(),
+                detail: "503 Service Unavailable".into(),
+                retry_after: None,
+            },
+            3,
+            "error: Pulling docker://quay.io/a/b:1
+  caused by: quay.io/a/b:1: 503 Service Unavailable
+hint: this may pass: run the same command again; finished layers are kept
+",
+        ),
+        (
+            E::Refused {
+                place: place(),
+                detail: "418 I'm a teapot".into(),
+            },
+            3,
+            "error: Pulling docker://quay.io/a/b:1
+  caused by: quay.io/a/b:1: 418 I'm a teapot
+",
+        ),
+        (
+            E::Mismatch {
+                place: place(),
+                expected: "5 bytes".into(),
+                found: "6 bytes".into(),
+            },
+            3,
+            "error: Pulling docker://quay.io/a/b:1
+  caused by: quay.io/a/b:1 is corrupt: expected 5 bytes, got 6 bytes
+hint: the source, or something on the way, changed the data; nothing of it was used
+",
+        ),
+        (
+            E::Config("/etc/ostree/auth.json: expected value at line 1 column 1".into()),
+            2,
+            "error: Pulling docker://quay.io/a/b:1
+  caused by: /etc/ostree/auth.json: expected value at line 1 column 1
+",
+        ),
+        (
+            E::Unsupported("containers-storage: is not supported".into()),
+            7,
+            "error: Pulling docker://quay.io/a/b:1
+  caused by: containers-storage: is not supported
+",
+        ),
+    ];
+    for (error, code, text) in table {
+        assert_eq!(seen(pulling(error)), (code, text.into()));
+    }
+}
+
+#[test]
+fn an_image_for_another_machine() {
+    let source = ManifestError::NoPlatform {
+        wanted: "linux/riscv64".into(),
+        available: "linux/amd64, linux/arm64".into(),
+    };
+    let digest = Digest::of(b"");
+    let error = transport::Error::Manifest {
+        place: place(),
+        digest,
+        source,
+    };
+    let text = format!(
+        "error: Pulling docker://quay.io/a/b:1
+  caused by: the manifest {digest} of quay.io/a/b:1 cannot be used: it has no image for \
+linux/riscv64; it has linux/amd64, linux/arm64
+hint: choose an image for this machine, or another architecture with --arch
+"
+    );
+    assert_eq!(seen(pulling(error)), (7, text));
+}
+
+#[test]
+fn references_that_are_wrong() {
+    let short = OstreeImageReference::from_user("debian").unwrap_err();
+    let forms = "hint: write an image as host/name:tag, host/name@sha256:… or TRANSPORT:NAME, \
+                 such as oci:/path:tag\n";
+    assert_eq!(
+        seen(short.into()),
+        (
+            2,
+            "error: \"debian\" is a short name: write the registry's host too, such as \
+             quay.io/debian\n"
+                .into()
+        )
+    );
+    let empty = "oci:".parse::<ImageReference>().unwrap_err();
+    assert_eq!(
+        seen(empty.into()),
+        (
+            2,
+            format!("error: image reference \"oci:\" has an empty name\n{forms}")
+        )
+    );
+}
+
+#[test]
+fn failures_of_the_system() {
+    let io = |kind: io::ErrorKind| Err::<(), _>(io::Error::from(kind)).context("Writing /x");
+    let table = [
+        (
+            io::ErrorKind::StorageFull,
+            6,
+            "error: Writing /x\n  caused by: no storage space\nhint: free some space (`bowline \
+             image prune --undeployed` helps) and run the command again\n",
+        ),
+        (
+            io::ErrorKind::QuotaExceeded,
+            6,
+            "error: Writing /x\n  caused by: quota exceeded\nhint: free some space (`bowline \
+             image prune --undeployed` helps) and run the command again\n",
+        ),
+        (
+            io::ErrorKind::PermissionDenied,
+            1,
+            "error: Writing /x\n  caused by: permission denied\nhint: run this as root\n",
+        ),
+        (
+            io::ErrorKind::ReadOnlyFilesystem,
+            1,
+            "error: Writing /x\n  caused by: read-only filesystem or storage medium\nhint: mount \
+             the file system read-write first\n",
+        ),
+        (
+            io::ErrorKind::NotFound,
+            1,
+            "error: Writing /x\n  caused by: entity not found\n",
+        ),
+    ];
+    for (kind, code, text) in table {
+        assert_eq!(seen(io(kind).unwrap_err()), (code, text.into()));
+    }
+}
+
+#[test]
+fn signals_say_what_is_kept() {
+    let kept = "hint: finished layers are kept; run the same command again to go on\n";
+    assert_eq!(
+        seen(Interrupted::Int.into()),
+        (130, format!("error: interrupted\n{kept}"))
+    );
+    assert_eq!(
+        seen(Interrupted::Term.into()),
+        (143, format!("error: terminated\n{kept}"))
+    );
+}
+
+#[test]
+fn a_closed_stdout_is_no_failure() {
+    assert_eq!(seen(OutputClosed.into()), (0, String::new()));
+}
+
+#[test]
+fn a_usage_error_carries_its_own_hint() {
+    let error = UsageError::new("that cannot be").hint("do this");
+    assert_eq!(
+        seen(error.into()),
+        (2, "error: that cannot be\nhint: do this\n".into())
+    );
+}
+
+#[test]
+fn causes_that_repeat_what_stands_above_are_left_out() {
+    let place = "/srv/x".into();
+    let source = io::Error::other("disk on fire");
+    let error = transport::Error::Io { place, source };
+    assert_eq!(
+        seen(pulling(error)),
+        (
+            1,
+            "error: Pulling docker://quay.io/a/b:1\n  caused by: reading /srv/x: disk on fire\n"
+                .into()
+        )
+    );
+}
+
+#[test]
+fn a_foreign_message_stays_on_one_line() {
+    let error = anyhow!("first\r\nerror: forged\u{1b}[2J");
+    assert_eq!(seen(error), (1, "error: first error: forged [2J\n".into()));
+}
