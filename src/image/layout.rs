@@ -161,6 +161,7 @@ fn final_index(
 fn compression(layer: &Descriptor) -> Result<Compression, LayoutError> {
     let stem = |media_type: &str| match media_type {
         "application/vnd.docker.image.rootfs.diff.tar"
+        | "application/vnd.docker.image.rootfs.foreign.diff.tar"
         | "application/vnd.oci.image.layer.v1.tar"
         | "application/vnd.oci.image.layer.nondistributable.v1.tar" => Some(Compression::None),
         "application/vnd.docker.image.rootfs.diff.tar.gzip"

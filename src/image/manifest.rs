@@ -1,13 +1,14 @@
-//! Manifests, indexes and image configs, OCI and Docker v2 schema 2. Bytes come in; a typed view
-//! that keeps the exact bytes goes out (digests are over bytes). Never guesses a type that the
-//! bytes leave ambiguous.
+//! Manifests and indexes, OCI and Docker v2 schema 2. Bytes come in; a typed view that keeps the
+//! exact bytes goes out (digests are over bytes). Never guesses between two kinds of manifest that
+//! the bytes could be, and never takes an artifact for an image.
 
 use std::collections::BTreeMap;
 
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
+use serde::de::IgnoredAny;
 use thiserror::Error;
 
-use super::Digest;
+use super::{Digest, Index, IndexEntry, Platform};
 
 /// The largest manifest, index or config that is read: the limit of containers/image, in bytes.
 pub const MAX_MANIFEST_BYTES: u64 = 4 << 20;
@@ -17,6 +18,8 @@ const OCI_INDEX: &str = "application/vnd.oci.image.index.v1+json";
 const OCI_CONFIG: &str = "application/vnd.oci.image.config.v1+json";
 const DOCKER_MANIFEST: &str = "application/vnd.docker.distribution.manifest.v2+json";
 const DOCKER_LIST: &str = "application/vnd.docker.distribution.manifest.list.v2+json";
+const DOCKER_CONFIG: &str = "application/vnd.docker.container.image.v1+json";
+const DOCKER_LAYER: &str = "application/vnd.docker.image.rootfs.";
 
 /// Why bytes are not a manifest, index or config that Bowline can use.
 #[derive(Debug, Error)]
@@ -32,9 +35,26 @@ pub enum ManifestError {
     /// A media type Bowline does not read.
     #[error("its media type is {0:?}, which is neither an OCI nor a Docker v2 schema 2 manifest")]
     MediaType(String),
+    /// Docker's first manifest format.
+    #[error("it is a Docker schema 1 manifest, which is obsolete; push the image again")]
+    Schema1,
+    /// What the source says and what the manifest says are two different things.
+    #[error("the source calls it {stated:?} but it is {found:?}")]
+    Contradiction {
+        /// The type beside the bytes.
+        stated: String,
+        /// The type in the bytes.
+        found: String,
+    },
     /// Members of two kinds of manifest at once.
     #[error("it could be read as two kinds of manifest (it has {0})")]
     Ambiguous(&'static str),
+    /// An OCI artifact: something else than an image, kept in a registry.
+    #[error("it is no image but an artifact (its config has media type {0:?})")]
+    Artifact(String),
+    /// A layer type that a Docker manifest cannot have.
+    #[error("its layer has media type {0:?}, which a Docker manifest cannot have")]
+    DockerLayer(String),
     /// No entry for the architecture.
     #[error("it has no image for {wanted}; it has {available}")]
     NoPlatform {
@@ -56,18 +76,6 @@ pub struct Descriptor {
     pub size: Option<u64>,
     /// Free-form annotations.
     pub annotations: BTreeMap<String, String>,
-}
-
-/// The machine an image of an index is for (image-spec, image-index.md).
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Platform {
-    /// GOARCH word (`amd64`, `arm64`).
-    pub architecture: String,
-    /// GOOS word (`linux`).
-    pub os: String,
-    /// CPU variant (`v8`).
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub variant: Option<String>,
 }
 
 /// A manifest of one image: typed view plus the exact bytes.
@@ -97,78 +105,52 @@ impl Manifest {
     }
 
     /// The manifest as OCI JSON, which is what an ostree merge commit stores: a Docker manifest
-    /// is converted (media types only; every digest and size stays), an OCI one is as it came.
+    /// is converted (media types only; every digest and size stays, so it goes on naming the
+    /// config and the layers that were fetched), an OCI one is as it came.
     pub fn to_oci_json(&self) -> String {
-        if !self.docker {
+        let parsed = serde_json::from_slice(&self.raw).ok();
+        let Some(mut json) = parsed.filter(|_: &serde_json::Value| self.docker) else {
             return String::from_utf8_lossy(&self.raw).into_owned();
-        }
-        let json = |d: &Descriptor, media_type: String| {
-            serde_json::json!({
-                "mediaType": media_type,
-                "digest": d.digest.to_string(),
-                "size": d.size.map_or(-1, |s| s as i64),
-            })
         };
-        let layers = self
-            .layers
-            .iter()
-            .map(|l| json(l, oci_layer_type(&l.media_type)));
-        let mut value = serde_json::json!({
-            "schemaVersion": 2,
-            "mediaType": OCI_MANIFEST,
-            "config": json(&self.config, OCI_CONFIG.into()),
-            "layers": layers.collect::<Vec<_>>(),
-        });
-        if !self.annotations.is_empty() {
-            value["annotations"] = serde_json::json!(self.annotations);
+        json["mediaType"] = OCI_MANIFEST.into();
+        json["config"]["mediaType"] = OCI_CONFIG.into();
+        let layers = json["layers"].as_array_mut().into_iter().flatten();
+        for (layer, descriptor) in layers.zip(&self.layers) {
+            layer["mediaType"] = oci_layer_type(&descriptor.media_type).into();
         }
-        value.to_string()
+        json.to_string()
     }
 }
 
-fn oci_layer_type(docker: &str) -> String {
-    match docker.strip_prefix("application/vnd.docker.image.rootfs.") {
-        Some("diff.tar") => "application/vnd.oci.image.layer.v1.tar".into(),
-        Some("diff.tar.gzip") => "application/vnd.oci.image.layer.v1.tar+gzip".into(),
-        Some("diff.tar.zstd") => "application/vnd.oci.image.layer.v1.tar+zstd".into(),
-        Some("foreign.diff.tar.gzip") => {
-            "application/vnd.oci.image.layer.nondistributable.v1.tar+gzip".into()
-        }
-        _ => docker.into(),
-    }
+/// The OCI type of a Docker layer; `None` for what is none.
+fn docker_to_oci(docker: &str) -> Option<&'static str> {
+    Some(match docker.strip_prefix(DOCKER_LAYER)? {
+        "diff.tar" => "application/vnd.oci.image.layer.v1.tar",
+        "diff.tar.gzip" => "application/vnd.oci.image.layer.v1.tar+gzip",
+        "foreign.diff.tar" => "application/vnd.oci.image.layer.nondistributable.v1.tar",
+        "foreign.diff.tar.gzip" => "application/vnd.oci.image.layer.nondistributable.v1.tar+gzip",
+        _ => return None,
+    })
 }
 
-/// Several images under one name, one per platform.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Index {
-    digest: Digest,
-    /// The entries in order.
-    pub manifests: Vec<(Descriptor, Option<Platform>)>,
+fn oci_layer_type(docker: &str) -> &str {
+    docker_to_oci(docker).unwrap_or(docker)
 }
 
-impl Index {
-    /// Digest of the bytes as they came.
-    pub fn digest(&self) -> Digest {
-        self.digest
-    }
+/// Whether `media_type` is one of the four that a reference can lead to.
+pub fn is_manifest_type(media_type: &str) -> bool {
+    kind_of(media_type).is_some()
+}
 
-    /// The entry for Linux on `arch` (a GOARCH word); entries without a platform match last.
-    pub fn choose(&self, arch: &str) -> Result<&Descriptor, ManifestError> {
-        let fits = |p: &Platform| p.architecture == arch && p.os == "linux";
-        let exact = self
-            .manifests
-            .iter()
-            .find(|(_, p)| p.as_ref().is_some_and(fits));
-        let any = || self.manifests.iter().find(|(_, p)| p.is_none());
-        exact.or_else(any).map(|(d, _)| d).ok_or_else(|| {
-            let platforms = self.manifests.iter().filter_map(|(_, p)| p.as_ref());
-            let names = platforms.map(|p| format!("{}/{}", p.os, p.architecture));
-            ManifestError::NoPlatform {
-                wanted: format!("linux/{arch}"),
-                available: names.collect::<Vec<_>>().join(", "),
-            }
-        })
-    }
+/// Whether a type is Docker's, and whether it is an index.
+fn kind_of(media_type: &str) -> Option<(bool, bool)> {
+    Some(match media_type {
+        OCI_MANIFEST => (false, false),
+        OCI_INDEX => (false, true),
+        DOCKER_MANIFEST => (true, false),
+        DOCKER_LIST => (true, true),
+        _ => return None,
+    })
 }
 
 /// What a reference can lead to.
@@ -181,61 +163,167 @@ pub enum ManifestOrIndex {
 }
 
 impl ManifestOrIndex {
-    /// Parses bytes; `media_type` is what the source said, where it said something.
-    pub fn parse(raw: Vec<u8>, media_type: Option<&str>) -> Result<Self, ManifestError> {
-        let json = |source| ManifestError::Json {
-            what: "manifest",
-            source,
-        };
-        let wire: WireManifest = serde_json::from_slice(&raw).map_err(json)?;
-        let is_index = match (&wire.manifests, &wire.layers) {
-            (Some(_), Some(_)) => return Err(ManifestError::Ambiguous("layers and manifests")),
-            (Some(_), None) => true,
-            _ => false,
-        };
-        let default = if is_index { OCI_INDEX } else { OCI_MANIFEST };
-        let stated = wire.media_type.as_deref().or(media_type).unwrap_or(default);
-        let docker = match (stated, is_index) {
-            (OCI_MANIFEST, false) | (OCI_INDEX, true) => false,
-            (DOCKER_MANIFEST, false) | (DOCKER_LIST, true) => true,
-            _ => return Err(ManifestError::MediaType(stated.chars().take(200).collect())),
-        };
+    /// Parses bytes; `stated` is the media type that the source gave beside them, if any. The type
+    /// in the bytes wins; a stated type of another kind is an error, one that means nothing
+    /// (`text/plain`) is not.
+    pub fn parse(raw: Vec<u8>, stated: Option<&str>) -> Result<Self, ManifestError> {
+        let wire: WireManifest = from_json(&raw)?;
+        let (docker, is_index) = wire.kind(stated)?;
         let digest = Digest::of(&raw);
-        if let Some(entries) = wire.manifests {
-            let manifests = entries
-                .into_iter()
-                .map(|e| (e.descriptor(), e.platform))
-                .collect();
-            return Ok(Self::Index(Index { digest, manifests }));
+        if is_index {
+            let entries = wire.manifests.unwrap_or_default();
+            return Ok(Self::Index(Index {
+                digest,
+                entries: entries.into_iter().map(WireEntry::entry).collect(),
+            }));
         }
-        let Some(config) = wire.config else {
-            let missing = serde::de::Error::missing_field("config");
-            return Err(json(missing));
-        };
+        // An artifact may have an empty digest, so its type is looked at before anything else.
+        wire.check_config_type(docker)?;
+        let image: WireImage = from_json(&raw)?;
         Ok(Self::Manifest(Manifest {
             digest,
             docker,
-            config: config.descriptor(),
-            layers: wire
-                .layers
-                .unwrap_or_default()
-                .iter()
-                .map(WireDescriptor::descriptor)
-                .collect(),
-            annotations: wire.annotations.unwrap_or_default(),
+            config: image.config.descriptor(),
+            layers: image.layers(docker)?,
+            annotations: image.annotations.unwrap_or_default(),
             raw,
         }))
     }
 }
 
+fn from_json<'a, T: Deserialize<'a>>(raw: &'a [u8]) -> Result<T, ManifestError> {
+    serde_json::from_slice(raw).map_err(|source| ManifestError::Json {
+        what: "manifest",
+        source,
+    })
+}
+
+/// The members that decide which kind of manifest this is.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct WireManifest {
+    schema_version: Option<i64>,
     media_type: Option<String>,
-    config: Option<WireDescriptor>,
+    config: Option<WireType>,
+    layers: Option<IgnoredAny>,
+    manifests: Option<Vec<WireEntry>>,
+    fs_layers: Option<IgnoredAny>,
+    history: Option<IgnoredAny>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct WireType {
+    media_type: Option<String>,
+}
+
+impl WireManifest {
+    /// Whether this is Docker's, and whether it is an index.
+    fn kind(&self, stated: Option<&str>) -> Result<(bool, bool), ManifestError> {
+        let own = self.media_type.as_deref().filter(|t| !t.is_empty());
+        if self.schema_version == Some(1)
+            || own.is_some_and(|t| t.contains("distribution.manifest.v1+"))
+        {
+            return Err(ManifestError::Schema1);
+        }
+        let found = own.unwrap_or_else(|| self.guess());
+        let clipped = |text: &str| text.chars().take(200).collect::<String>();
+        let (docker, is_index) =
+            kind_of(found).ok_or_else(|| ManifestError::MediaType(clipped(found)))?;
+        if let Some(stated) = stated {
+            // A Docker type promises more than an OCI one: media types that old clients know.
+            let fits =
+                kind_of(stated).is_none_or(|(d, i)| i == is_index && (is_index || docker || !d));
+            if !fits {
+                return Err(ManifestError::Contradiction {
+                    stated: clipped(stated),
+                    found: clipped(found),
+                });
+            }
+        }
+        self.check_members(is_index)?;
+        Ok((docker, is_index))
+    }
+
+    /// OCI allows leaving the type out; Docker does not.
+    fn guess(&self) -> &'static str {
+        match &self.config {
+            None if self.manifests.is_some() => OCI_INDEX,
+            Some(config) if config.media_type.as_deref() != Some(DOCKER_CONFIG) => OCI_MANIFEST,
+            _ => "",
+        }
+    }
+
+    /// Refuses what another reader could take for something else (CVE-2021-41190).
+    fn check_members(&self, is_index: bool) -> Result<(), ManifestError> {
+        let foreign = [
+            (self.fs_layers.is_some(), "fsLayers"),
+            (self.history.is_some(), "history"),
+            (is_index && self.config.is_some(), "config and manifests"),
+            (is_index && self.layers.is_some(), "layers and manifests"),
+            (
+                !is_index && self.manifests.is_some(),
+                "layers and manifests",
+            ),
+        ];
+        match foreign.iter().find(|(present, _)| *present) {
+            Some((_, names)) => Err(ManifestError::Ambiguous(names)),
+            None => Ok(()),
+        }
+    }
+
+    fn check_config_type(&self, docker: bool) -> Result<(), ManifestError> {
+        let found = self.config.as_ref().map(|c| c.media_type.as_deref());
+        let found = found.flatten().unwrap_or_default();
+        let expected = match docker {
+            // Docker manifests do not always name the type of their config rightly.
+            true => matches!(
+                found,
+                DOCKER_CONFIG | OCI_CONFIG | "application/octet-stream"
+            ),
+            false => found == OCI_CONFIG,
+        };
+        match expected || self.config.is_none() {
+            true => Ok(()),
+            false => Err(ManifestError::Artifact(found.chars().take(200).collect())),
+        }
+    }
+}
+
+#[derive(Deserialize)]
+struct WireImage {
+    config: WireDescriptor,
     layers: Option<Vec<WireDescriptor>>,
-    manifests: Option<Vec<WireDescriptor>>,
     annotations: Option<BTreeMap<String, String>>,
+}
+
+impl WireImage {
+    fn layers(&self, docker: bool) -> Result<Vec<Descriptor>, ManifestError> {
+        let layers = self.layers.iter().flatten().map(|layer| {
+            let layer = layer.descriptor();
+            match docker && docker_to_oci(&layer.media_type).is_none() {
+                true => Err(ManifestError::DockerLayer(layer.media_type)),
+                false => Ok(layer),
+            }
+        });
+        layers.collect()
+    }
+}
+
+#[derive(Deserialize)]
+struct WireEntry {
+    #[serde(flatten)]
+    descriptor: WireDescriptor,
+    platform: Option<Platform>,
+}
+
+impl WireEntry {
+    fn entry(self) -> IndexEntry {
+        IndexEntry {
+            descriptor: self.descriptor.descriptor(),
+            platform: self.platform,
+        }
+    }
 }
 
 #[derive(Deserialize)]
@@ -245,7 +333,6 @@ struct WireDescriptor {
     digest: Digest,
     size: i64,
     annotations: Option<BTreeMap<String, String>>,
-    platform: Option<Platform>,
 }
 
 impl WireDescriptor {
@@ -256,111 +343,5 @@ impl WireDescriptor {
             size: u64::try_from(self.size).ok(),
             annotations: self.annotations.clone().unwrap_or_default(),
         }
-    }
-}
-
-/// An image config (image-spec, config.md): typed view plus the exact bytes.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ImageConfig {
-    raw: Vec<u8>,
-    /// GOARCH word.
-    pub architecture: String,
-    /// GOOS word.
-    pub os: String,
-    /// When the image was made, RFC 3339, as written.
-    pub created: Option<String>,
-    /// `config.Labels`.
-    pub labels: BTreeMap<String, String>,
-    /// Digests of the uncompressed layers, base first.
-    pub diff_ids: Vec<Digest>,
-    /// How it was made.
-    pub history: Vec<HistoryEntry>,
-}
-
-/// One step of an image's making.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
-pub struct HistoryEntry {
-    /// When, RFC 3339.
-    pub created: Option<String>,
-    /// By which command.
-    pub created_by: Option<String>,
-    /// A remark.
-    pub comment: Option<String>,
-    /// Whether the step made no layer.
-    #[serde(default)]
-    pub empty_layer: bool,
-}
-
-impl ImageConfig {
-    /// Parses the bytes of a config blob.
-    pub fn parse(raw: Vec<u8>) -> Result<Self, ManifestError> {
-        let json = |source| ManifestError::Json {
-            what: "image config",
-            source,
-        };
-        let wire: WireConfig = serde_json::from_slice(&raw).map_err(json)?;
-        Ok(Self {
-            raw,
-            architecture: wire.architecture,
-            os: wire.os,
-            created: wire.created,
-            labels: wire.config.and_then(|c| c.labels).unwrap_or_default(),
-            diff_ids: wire.rootfs.diff_ids,
-            history: wire.history.unwrap_or_default(),
-        })
-    }
-
-    /// The bytes as they came.
-    pub fn raw(&self) -> &[u8] {
-        &self.raw
-    }
-
-    /// The image's version: the OCI label, else the older `version`.
-    pub fn version(&self) -> Option<&str> {
-        let label = |key| self.labels.get(key).map(String::as_str);
-        label("org.opencontainers.image.version").or_else(|| label("version"))
-    }
-
-    /// Whether the image says that it boots (`ostree.bootable` or `containers.bootc`).
-    pub fn is_bootable(&self) -> bool {
-        ["ostree.bootable", "containers.bootc"]
-            .iter()
-            .any(|key| self.labels.contains_key(*key))
-    }
-}
-
-#[derive(Deserialize)]
-struct WireConfig {
-    architecture: String,
-    os: String,
-    created: Option<String>,
-    config: Option<WireRuntime>,
-    rootfs: WireRootfs,
-    history: Option<Vec<HistoryEntry>>,
-}
-
-#[derive(Deserialize)]
-struct WireRuntime {
-    #[serde(rename = "Labels")]
-    labels: Option<BTreeMap<String, String>>,
-}
-
-#[derive(Deserialize)]
-struct WireRootfs {
-    diff_ids: Vec<Digest>,
-}
-
-/// The machine's architecture as a GOARCH word.
-pub const fn host_arch() -> &'static str {
-    if cfg!(target_arch = "x86_64") {
-        "amd64"
-    } else if cfg!(target_arch = "aarch64") {
-        "arm64"
-    } else if cfg!(target_arch = "powerpc64") {
-        "ppc64le"
-    } else if cfg!(target_arch = "riscv64") {
-        "riscv64"
-    } else {
-        std::env::consts::ARCH
     }
 }

@@ -1,17 +1,26 @@
 //! The words of the image world, pure: references, digests, manifests, configs, which layer is
 //! what. Text and bytes come in, validated values go out. Never touches a file or the network.
 
+mod config;
 mod digest;
+mod index;
 mod layout;
 mod manifest;
+mod platform;
 mod reference;
+#[cfg(test)]
+pub(crate) mod vectors;
+mod verify;
 
+pub use config::{HistoryEntry, ImageConfig};
 pub use digest::{Digest, DigestError, to_hex};
-pub use layout::{Compression, ImageLayout, Layer, LayerKind, LayoutError};
+pub use index::{Index, IndexEntry};
+pub use layout::{Compression, ImageLayout, LABEL_FINAL_DIFFID, Layer, LayerKind, LayoutError};
 pub use manifest::{
-    Descriptor, HistoryEntry, ImageConfig, Index, MAX_MANIFEST_BYTES, Manifest, ManifestError,
-    ManifestOrIndex, Platform, host_arch,
+    Descriptor, MAX_MANIFEST_BYTES, Manifest, ManifestError, ManifestOrIndex, is_manifest_type,
 };
+pub use platform::{Platform, host_arch, normalize_arch};
 pub use reference::{
     ImageReference, OstreeImageReference, ReferenceError, RegistryName, SignatureSource, Transport,
 };
+pub use verify::{VerifyError, VerifyingReader};

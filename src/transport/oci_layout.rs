@@ -1,0 +1,143 @@
+//! OCI image layouts (image-spec, image-layout.md), in a directory or in a tar: `index.json` leads
+//! to a manifest by tag, blobs lie under `blobs/sha256`. Never writes into a layout.
+
+use async_trait::async_trait;
+
+use super::files::Files;
+use super::{Blob, Error, ImageSource, RawManifest};
+use crate::image::{Descriptor, Digest, Index, ManifestOrIndex, is_manifest_type};
+
+const INDEX: &str = "index.json";
+const REF_NAME: &str = "org.opencontainers.image.ref.name";
+
+/// One image of an OCI layout.
+#[derive(Debug)]
+pub(super) struct OciLayout<F> {
+    files: F,
+    entry: Descriptor,
+}
+
+impl<F: Files> OciLayout<F> {
+    /// Finds the image `tag`, or the only image where there is no tag.
+    pub(super) fn open(files: F, tag: Option<&str>) -> Result<Self, Error> {
+        let raw = files.read_small(INDEX)?;
+        let digest = Digest::of(&raw);
+        let place = || format!("{}/{INDEX}", files.place());
+        let parsed = ManifestOrIndex::parse(raw, None).map_err(|source| Error::Manifest {
+            place: place(),
+            digest,
+            source,
+        })?;
+        let ManifestOrIndex::Index(index) = parsed else {
+            return Err(Error::Refused {
+                place: place(),
+                detail: "it is a manifest, not the index of an OCI layout".into(),
+            });
+        };
+        let entry = find(&index, tag, files.place())?;
+        Ok(Self { files, entry })
+    }
+}
+
+fn blob_path(digest: &Digest) -> String {
+    format!("blobs/sha256/{}", digest.hex())
+}
+
+/// Picks an entry of `index.json`: by tag the first that has it, as containers/image does.
+fn find(index: &Index, tag: Option<&str>, place: &str) -> Result<Descriptor, Error> {
+    let entries = || index.entries.iter().map(|e| &e.descriptor);
+    let name = |d: &Descriptor| d.annotations.get(REF_NAME).cloned();
+    let Some(tag) = tag else {
+        return match &*index.entries {
+            [only] => Ok(only.descriptor.clone()),
+            [] => Err(Error::NotFound {
+                place: format!("an image in {place}"),
+            }),
+            _ => Err(Error::Config(format!(
+                "{place} holds more than one image; name one of its tags behind the path: {}",
+                listed(entries().filter_map(name))
+            ))),
+        };
+    };
+    let named: Vec<_> = entries()
+        .filter(|d| name(d).as_deref() == Some(tag))
+        .collect();
+    let usable = named.iter().find(|d| is_manifest_type(&d.media_type));
+    match (usable, named.first()) {
+        (Some(found), _) => Ok((*found).clone()),
+        (None, Some(other)) => Err(Error::Refused {
+            place: format!("{place}:{tag}"),
+            detail: format!("its media type {:?} is no image", other.media_type),
+        }),
+        (None, None) => Err(Error::NotFound {
+            place: format!(
+                "tag {tag:?} in {place} (which has {})",
+                listed(entries().filter_map(name))
+            ),
+        }),
+    }
+}
+
+fn listed(names: impl Iterator<Item = String>) -> String {
+    match names.collect::<Vec<_>>().join(", ") {
+        none if none.is_empty() => "no tags".into(),
+        some => some,
+    }
+}
+
+#[async_trait]
+impl<F: Files> ImageSource for OciLayout<F> {
+    async fn manifest(&self, digest: Option<&Digest>) -> Result<RawManifest, Error> {
+        let (digest, size, media_type) = match digest {
+            Some(digest) => (digest, None, None),
+            None => (
+                &self.entry.digest,
+                self.entry.size,
+                Some(self.entry.media_type.clone()),
+            ),
+        };
+        Ok(RawManifest {
+            bytes: self.files.read_verified(&blob_path(digest), digest, size)?,
+            media_type: media_type.filter(|t| !t.is_empty()),
+        })
+    }
+
+    async fn blob(&self, blob: &Descriptor) -> Result<Blob, Error> {
+        let name = blob_path(&blob.digest);
+        let file = self.files.open(&name)?;
+        file.check_size(blob.size, &format!("{}/{name}", self.files.place()))?;
+        Ok(Blob::Reader(file.reader))
+    }
+
+    fn place(&self) -> String {
+        self.files.place().to_owned()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::files::Directory;
+    use super::*;
+    use crate::image::vectors::{list, load, text};
+
+    #[test]
+    fn names_agree_with_containers_image() {
+        let Some((folder, table)) = load("manifests") else {
+            return;
+        };
+        for case in list(&table, "layout_names") {
+            let dir = folder.join(text(case, "layout"));
+            let files = Directory::open(dir.to_str().unwrap()).unwrap();
+            let tag = Some(text(case, "name")).filter(|t| !t.is_empty());
+            let found = OciLayout::open(files, tag).map(|layout| layout.entry);
+            match text(case, "expect") {
+                "ok" => {
+                    let entry = found.unwrap();
+                    assert_eq!(entry.digest.to_string(), text(case, "digest"), "{case:?}");
+                    assert_eq!(entry.media_type, text(case, "media_type"), "{case:?}");
+                }
+                _ => assert!(found.is_err(), "{case:?}"),
+            }
+        }
+    }
+}

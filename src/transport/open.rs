@@ -1,0 +1,41 @@
+//! From a reference to an open source: picks the transport and takes its name apart. Never asks a
+//! registry for anything yet.
+
+use super::files::Directory;
+use super::oci_layout::OciLayout;
+use super::{Error, ImageSource, SourceOptions};
+use crate::image::{ImageReference, Transport};
+
+/// Opens what `imgref` names. A local image must be there; its files are read on demand.
+pub async fn open(
+    imgref: &ImageReference,
+    _options: &SourceOptions,
+) -> Result<Box<dyn ImageSource>, Error> {
+    open_local(imgref)
+}
+
+fn open_local(imgref: &ImageReference) -> Result<Box<dyn ImageSource>, Error> {
+    let (path, tag) = split_tag(imgref)?;
+    match imgref.transport {
+        Transport::OciDir => {
+            let files = Directory::open(path)?;
+            Ok(Box::new(OciLayout::open(files, tag)?))
+        }
+        other => Err(Error::Unsupported(format!(
+            "images of {} are not supported",
+            other.prefix()
+        ))),
+    }
+}
+
+/// Splits `PATH[:TAG]` at the first colon, as skopeo and ostree-ext do.
+fn split_tag(imgref: &ImageReference) -> Result<(&str, Option<&str>), Error> {
+    let (path, tag) = match imgref.name.split_once(':') {
+        Some((path, tag)) => (path, Some(tag).filter(|t| !t.is_empty())),
+        None => (&*imgref.name, None),
+    };
+    match path {
+        "" => Err(Error::Config(format!("{imgref}: there is no path"))),
+        _ => Ok((path, tag)),
+    }
+}
