@@ -40,6 +40,8 @@ pub struct Encapsulation {
     /// The chunk of a file object, an index into `chunks`, by its first path (no leading slash);
     /// `None` leaves it in the commit layer.
     pub chunk_of: fn(&str) -> Option<usize>,
+    /// The same for single paths; asked before `chunk_of`.
+    pub chunk_of_path: BTreeMap<String, usize>,
     /// Where extended attributes stand.
     pub xattrs: XattrStyle,
     /// How layers are wrapped.
@@ -53,6 +55,7 @@ impl Default for Encapsulation {
         Self {
             chunks: Vec::new(),
             chunk_of: |_| None,
+            chunk_of_path: BTreeMap::new(),
             xattrs: XattrStyle::default(),
             compression: Compression::Gzip,
             tamper: None,
@@ -80,7 +83,10 @@ impl Encapsulation {
         let tree = CommitTree::load(repo, commit)?;
         let mut groups = vec![Objects::new(); self.chunks.len() + 1];
         for (checksum, paths) in &tree.files {
-            let chunk = paths.first().and_then(|path| (self.chunk_of)(path));
+            let chunk = paths.first().and_then(|path| {
+                let single = self.chunk_of_path.get(path).copied();
+                single.or_else(|| (self.chunk_of)(path))
+            });
             groups[chunk.map_or(0, |c| c + 1)].insert(checksum, paths);
         }
         let mut layers = vec![self.commit_layer(repo, commit, &tree, &groups[0])?];

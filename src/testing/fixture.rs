@@ -129,20 +129,9 @@ impl Fixture {
             self.add(&tree, &entry)
                 .with_context(|| format!("Adding {}", entry.path))?;
         }
-        let root = self.repo.write_mtree(&tree, NONE)?;
-        let root = root.downcast::<ostree::RepoFile>();
-        let root = root.ok().context("libostree gave a tree of another kind")?;
-        let commit = self.repo.write_commit_with_time(
-            None,
-            Some(&options.subject),
-            None,
-            Some(&options.variant()),
-            &root,
-            options.timestamp,
-            NONE,
-        )?;
+        let commit = write_commit(&self.repo, &tree, options)?;
         transaction.commit(NONE)?;
-        Ok(commit.into())
+        Ok(commit)
     }
 
     fn add(&self, root: &ostree::MutableTree, entry: &Entry) -> Result<()> {
@@ -154,7 +143,7 @@ impl Fixture {
             Kind::Dir if name.is_empty() => return self.dir_metadata(root, entry),
             Kind::Dir => return self.dir_metadata(&tree.ensure_dir(name)?, entry),
             Kind::File(data) => {
-                let mode = libc_regular(entry.mode);
+                let mode = regular(entry.mode);
                 let (uid, gid) = (entry.uid, entry.gid);
                 self.repo
                     .write_regfile_inline(None, uid, gid, mode, Some(&xattrs), data, NONE)?
@@ -199,7 +188,24 @@ impl Fixture {
     }
 }
 
-const fn libc_regular(mode: u32) -> u32 {
+/// Writes a finished tree and its commit; a transaction must be open.
+pub(super) fn write_commit(
+    repo: &ostree::Repo,
+    tree: &ostree::MutableTree,
+    options: &CommitOptions,
+) -> Result<String> {
+    let root = repo.write_mtree(tree, NONE)?;
+    let root = root.downcast::<ostree::RepoFile>();
+    let root = root.ok().context("libostree gave a tree of another kind")?;
+    let subject = Some(options.subject.as_str());
+    let metadata = options.variant();
+    let time = options.timestamp;
+    let commit =
+        repo.write_commit_with_time(None, subject, None, Some(&metadata), &root, time, NONE)?;
+    Ok(commit.into())
+}
+
+const fn regular(mode: u32) -> u32 {
     0o100_000 | mode
 }
 

@@ -7,6 +7,7 @@ pub mod lines;
 mod objects;
 pub mod oci;
 pub mod registry;
+pub mod rootfs;
 pub mod sysroot;
 pub mod tar;
 

@@ -85,8 +85,7 @@ impl Layer {
             (Compression::None, _) => "",
             (Compression::Gzip, true) => ".gzip",
             (Compression::Gzip, false) => "+gzip",
-            (Compression::Zstd, true) => ".zstd",
-            (Compression::Zstd, false) => "+zstd",
+            (Compression::Zstd, _) => "+zstd",
         };
         let usual = || format!("{stem}{suffix}");
         self.media_type.clone().unwrap_or_else(usual)
@@ -175,7 +174,7 @@ impl Default for ImageBuilder {
             labels: BTreeMap::new(),
             annotations: BTreeMap::new(),
             created: "2026-01-01T00:00:00Z".into(),
-            architecture: host_arch().into(),
+            architecture: host_arch(),
             docker: false,
         }
     }
@@ -339,19 +338,20 @@ mod tests {
 
     #[test]
     fn both_kinds_of_manifest_are_read_back() {
-        for docker in [false, true] {
+        let (none, gzip, zstd) = (Compression::None, Compression::Gzip, Compression::Zstd);
+        // There is no Docker media type of a zstd layer.
+        for (docker, expected) in [(false, vec![none, gzip, zstd]), (true, vec![none, gzip])] {
             let mut builder = ImageBuilder::default();
             builder.docker = docker;
-            for compression in [Compression::None, Compression::Gzip, Compression::Zstd] {
+            for compression in expected.clone() {
                 let layer = Layer::new(b"not a tar", compression).unwrap();
                 assert_eq!(layer.diff_id, Digest::of(b"not a tar"));
                 builder = builder.layer(layer);
             }
             let layout = parsed(&builder.build());
             let kinds = layout.layers().iter().map(|l| l.compression);
-            let expected = [Compression::None, Compression::Gzip, Compression::Zstd];
             assert_eq!(kinds.collect::<Vec<_>>(), expected);
-            assert_eq!(layout.of_kind(LayerKind::Derived).count(), 3);
+            assert_eq!(layout.of_kind(LayerKind::Derived).count(), expected.len());
         }
     }
 

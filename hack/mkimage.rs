@@ -1,0 +1,81 @@
+//! Makes the images of `hack/demo`: from a root file system, or tiny ones from fixture lines. Paths
+//! come in as arguments, an OCI layout directory goes out.
+
+#![allow(
+    clippy::print_stdout,
+    reason = "it is a program, and a developer's helper"
+)]
+
+use std::path::Path;
+
+use anyhow::{Result, bail};
+use bowline::testing::fixture::EPOCH;
+use bowline::testing::rootfs::{commit_dir, package_chunks};
+use bowline::testing::{CommitOptions, Encapsulation, Fixture, Image, OS};
+
+const USAGE: &str = "usage: mkimage rootfs DIR VERSION REPO LAYOUT | mkimage tiny LAYOUT";
+
+fn main() -> Result<()> {
+    let args: Vec<String> = std::env::args().skip(1).collect();
+    let words: Vec<&str> = args.iter().map(String::as_str).collect();
+    match words[..] {
+        ["rootfs", dir, version, repo, layout] => {
+            rootfs(dir.as_ref(), version, repo.as_ref(), layout.as_ref())
+        }
+        ["tiny", layout] => tiny(layout.as_ref()),
+        _ => bail!(USAGE),
+    }
+}
+
+/// Commits the directory to a repository and writes the commit's image under the tag `VERSION`.
+fn rootfs(dir: &Path, version: &str, repo: &Path, layout: &Path) -> Result<()> {
+    let none = None::<&ostree::gio::Cancellable>;
+    let repository = ostree::Repo::new_for_path(repo);
+    match repo.exists() {
+        true => repository.open(none)?,
+        false => {
+            std::fs::create_dir_all(repo)?;
+            repository.create(ostree::RepoMode::Bare, none)?;
+        }
+    }
+    let commit = commit_dir(&repository, dir, &options(version))?;
+    let image = package_chunks(dir)?.image(&repository, &commit)?.build();
+    image.write_layout(layout, version)?;
+    report(version, &image);
+    Ok(())
+}
+
+/// Writes two versions of a system of a few files; the second has another /etc/motd and a layer
+/// on top that adds one file and removes another.
+fn tiny(layout: &Path) -> Result<()> {
+    let fixture = Fixture::new()?;
+    let commit = fixture.commit_with(OS, &options("1"))?;
+    let image = Encapsulation::chunked().image(fixture.repo(), &commit)?;
+    report("1", &image.build());
+    image.build().write_layout(layout, "1")?;
+
+    let lines = OS.replace("motd 0 0 644 version 1", "motd 0 0 644 version 2");
+    let commit = fixture.commit_with(&lines, &options("2"))?;
+    let image = Encapsulation::chunked().image(fixture.repo(), &commit)?;
+    let image = image.derived("file etc/issue 0 0 644 new in 2\\n\nwhiteout usr/bin/hi")?;
+    report("2", &image.build());
+    image.build().write_layout(layout, "2")
+}
+
+fn options(version: &str) -> CommitOptions {
+    CommitOptions {
+        subject: format!("Demo OS {version}"),
+        timestamp: EPOCH + version.bytes().map(u64::from).sum::<u64>(),
+        metadata: vec![("version".into(), version.into())],
+        bootable: true,
+    }
+}
+
+fn report(version: &str, image: &Image) {
+    let bytes: usize = image.blobs.values().map(Vec::len).sum();
+    let (layers, kib) = (image.blobs.len(), bytes.div_ceil(1024));
+    println!(
+        "version {version}: {layers} layers, {kib} KiB, {}",
+        image.digest()
+    );
+}
