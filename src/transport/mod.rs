@@ -1,16 +1,21 @@
 //! Places images come from: registries, OCI layouts, archives. A reference comes in, manifests
 //! and blob streams go out. Never writes to a repository and never decides about signatures.
 
+mod auth;
+mod certs;
 mod error;
 mod files;
 mod oci_layout;
 mod open;
 mod options;
+mod registries_conf;
+mod registry;
 mod resolve;
 mod source;
 
 pub use error::Error;
 pub use open::open;
 pub use options::{HostPaths, SourceOptions};
+pub use registry::RegistrySource;
 pub use resolve::{fetch_config, resolve};
 pub use source::{Blob, ImageSource, RawManifest, Resolved};

@@ -1,0 +1,307 @@
+//! One repository in one registry over HTTP: a path comes in, a successful answer goes out, with
+//! the scheme found out, challenges answered and redirections followed. One call makes one
+//! attempt: it never retries, except once with (other) credentials.
+
+use std::sync::{Arc, OnceLock};
+
+use reqwest::header::{ACCEPT, AUTHORIZATION, RANGE};
+use reqwest::{Client, Response, StatusCode, Url, redirect};
+use tokio::sync::Mutex;
+
+use super::answer;
+use super::tls;
+use super::token::{self, Applicant, Authorization, Challenge};
+use crate::transport::auth::{self, Found};
+use crate::transport::registries_conf::PullSource;
+use crate::transport::{Error, SourceOptions};
+
+const USER_AGENT: &str = concat!("bowline/", env!("CARGO_PKG_VERSION"));
+
+/// How many redirections are followed.
+const MAX_REDIRECTS: usize = 10;
+
+/// What is asked of a repository.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Ask {
+    /// What stands behind `/v2/NAME/`.
+    pub(super) path: String,
+    /// Media types that are taken.
+    pub(super) accept: Option<&'static str>,
+    /// The first byte that is wanted.
+    pub(super) from: u64,
+}
+
+/// A repository in a registry, with what is known about talking to it.
+#[derive(Debug)]
+pub(super) struct Endpoint {
+    host: String,
+    repository: String,
+    client: Client,
+    /// Schemes to try, the first one first.
+    schemes: &'static [&'static str],
+    scheme: OnceLock<&'static str>,
+    found: Option<Found>,
+    session: Mutex<Session>,
+    pub(super) options: SourceOptions,
+}
+
+#[derive(Debug, Default)]
+struct Session {
+    challenge: Option<Challenge>,
+    current: Option<Authorization>,
+}
+
+impl Endpoint {
+    pub(super) fn new(source: &PullSource, options: &SourceOptions) -> Result<Arc<Self>, Error> {
+        let name = &source.name;
+        let key = format!("{}/{}", name.host, name.repository);
+        Url::parse(&format!("https://{}/", name.host))
+            .map_err(|why| Error::Config(format!("{:?} is no host: {why}", name.host)))?;
+        Ok(Arc::new(Self {
+            host: name.host.clone(),
+            repository: name.repository.clone(),
+            client: client(&name.host, source.insecure, options)?,
+            schemes: schemes(&name.host, source.insecure),
+            scheme: OnceLock::new(),
+            found: auth::find(&key, options)?,
+            session: Mutex::default(),
+            options: options.clone(),
+        }))
+    }
+
+    /// The URL of a path, for messages.
+    pub(super) fn place(&self, path: &str) -> String {
+        let scheme = self.scheme.get().unwrap_or(&self.schemes[0]);
+        self.url(scheme, path)
+    }
+
+    fn url(&self, scheme: &str, path: &str) -> String {
+        let host = match self.host.as_str() {
+            "docker.io" | "index.docker.io" => "registry-1.docker.io",
+            host => host,
+        };
+        format!("{scheme}://{host}/v2/{}/{path}", self.repository)
+    }
+
+    /// Gets an answer with a 2xx status. Errors are sorted as [`Error`] says.
+    pub(super) async fn get(&self, ask: &Ask) -> Result<Response, Error> {
+        let used = self.standing().await?;
+        let mut response = self.send(ask, used.as_ref()).await?;
+        if let Some(challenge) = self.challenge(&response) {
+            if let Some(fresh) = self.authorize(challenge, used).await? {
+                response = self.send(ask, Some(&fresh)).await?;
+            }
+        }
+        match response.status().is_success() {
+            true => Ok(response),
+            false => Err(answer::failure(response, self.place(&ask.path), &self.access()).await),
+        }
+    }
+
+    /// The challenge of a 401 of the registry itself; who it redirects to gets no answer.
+    fn challenge(&self, response: &Response) -> Option<Challenge> {
+        let own = Url::parse(&self.place("")).ok()?;
+        let own = own.origin() == response.url().origin();
+        let asked = response.status() == StatusCode::UNAUTHORIZED && own;
+        asked.then(|| Challenge::of(response.headers())).flatten()
+    }
+
+    /// The authorization of earlier requests, renewed if it has run out.
+    async fn standing(&self) -> Result<Option<Authorization>, Error> {
+        let mut session = self.session.lock().await;
+        if let (Some(challenge), Some(current)) = (&session.challenge, &session.current) {
+            if !current.is_fresh() {
+                session.current = self.applicant().answer(challenge).await?;
+            }
+        }
+        Ok(session.current.clone())
+    }
+
+    /// Answers a challenge to a request that was sent with `used`; `None` if that is hopeless.
+    /// Of many requests that are challenged at once, one fetches a token for all.
+    async fn authorize(
+        &self,
+        challenge: Challenge,
+        used: Option<Authorization>,
+    ) -> Result<Option<Authorization>, Error> {
+        let mut session = self.session.lock().await;
+        let header = |a: &Option<Authorization>| a.as_ref().map(|a| a.header.clone());
+        if header(&session.current) != header(&used) {
+            return Ok(session.current.clone());
+        }
+        let fresh = self.applicant().answer(&challenge).await?;
+        if header(&fresh) == header(&used) {
+            return Ok(None);
+        }
+        *session = Session {
+            challenge: Some(challenge),
+            current: fresh.clone(),
+        };
+        Ok(fresh)
+    }
+
+    fn applicant(&self) -> Applicant<'_> {
+        Applicant {
+            client: &self.client,
+            options: &self.options,
+            credentials: self.found.as_ref().map(|f| &f.credentials),
+            scope: format!("repository:{}:pull", self.repository),
+            plain_http: self.scheme.get() == Some(&"http"),
+            access: self.access(),
+        }
+    }
+
+    /// Which credentials were used, and what to do if they do not suffice.
+    fn access(&self) -> String {
+        match &self.found {
+            Some(found) => format!("credentials from {} were used", found.file.display()),
+            None => format!(
+                "no credentials were found for {}/{}: log in (podman login {}) or name a \
+                 credentials file with --authfile",
+                self.host, self.repository, self.host
+            ),
+        }
+    }
+
+    /// Sends over the scheme that is known to work, or finds it out: no request of its own, the
+    /// first scheme that answers is kept.
+    async fn send(&self, ask: &Ask, auth: Option<&Authorization>) -> Result<Response, Error> {
+        let broken =
+            |error| answer::broken(&error, self.place(&ask.path), self.options.idle_timeout);
+        if let Some(scheme) = self.scheme.get() {
+            return self.send_over(scheme, ask, auth).await.map_err(broken);
+        }
+        let first = self.send_over(self.schemes[0], ask, auth).await;
+        let mut chosen = (self.schemes[0], first);
+        if let Some(other) = self.schemes.get(1).filter(|_| is_other_scheme(&chosen)) {
+            let second = self.send_over(other, ask, auth).await;
+            let untrusted = |e: &reqwest::Error| answer::tls_error(e).is_some_and(is_certificate);
+            if second.is_ok() || second.as_ref().is_err_and(untrusted) {
+                chosen = (other, second);
+            }
+        }
+        if chosen.1.is_ok() {
+            // Requests that start together may both get here; they have found the same.
+            let _ = self.scheme.set(chosen.0);
+        }
+        chosen.1.map_err(broken)
+    }
+
+    async fn send_over(
+        &self,
+        scheme: &str,
+        ask: &Ask,
+        auth: Option<&Authorization>,
+    ) -> Result<Response, reqwest::Error> {
+        let mut request = self.client.get(self.url(scheme, &ask.path));
+        if let Some(accept) = ask.accept {
+            request = request.header(ACCEPT, accept);
+        }
+        if ask.from > 0 {
+            request = request.header(RANGE, format!("bytes={}-", ask.from));
+        }
+        if let Some(auth) = auth {
+            request = request.header(AUTHORIZATION, auth.header.clone());
+        }
+        request.send().await
+    }
+}
+
+/// Whether what came back over one scheme looks like a server that speaks the other: a TLS
+/// server answers plain http with 400 or with bytes that are no HTTP.
+fn is_other_scheme((scheme, result): &(&str, Result<Response, reqwest::Error>)) -> bool {
+    match (*scheme, result) {
+        ("http", Ok(response)) => {
+            let registry = response
+                .headers()
+                .contains_key("docker-distribution-api-version");
+            response.status() == StatusCode::BAD_REQUEST && !registry
+        }
+        ("http", Err(error)) => error.is_request() && !error.is_timeout() && !error.is_connect(),
+        (_, Err(error)) => error.is_connect() && !error.is_timeout(),
+        (_, Ok(_)) => false,
+    }
+}
+
+const fn is_certificate(error: &rustls::Error) -> bool {
+    matches!(
+        error,
+        rustls::Error::InvalidCertificate(_) | rustls::Error::AlertReceived(_)
+    )
+}
+
+/// Plain http is for loopback, where it is tried first, and for registries marked insecure, where
+/// it is tried last.
+fn schemes(host: &str, insecure: bool) -> &'static [&'static str] {
+    match (is_loopback(host), host.ends_with(":443")) {
+        (true, false) => &["http", "https"],
+        (true, true) => &["https", "http"],
+        (false, _) if insecure => &["https", "http"],
+        (false, _) => &["https"],
+    }
+}
+
+fn is_loopback(host: &str) -> bool {
+    let bare = match host.strip_prefix('[') {
+        Some(v6) => v6.split(']').next().unwrap_or_default(),
+        None => host.split(':').next().unwrap_or_default(),
+    };
+    let address = bare.parse::<std::net::IpAddr>();
+    bare == "localhost" || address.is_ok_and(|address| address.is_loopback())
+}
+
+fn client(host: &str, insecure: bool, options: &SourceOptions) -> Result<Client, Error> {
+    let mut builder = Client::builder()
+        .tls_backend_preconfigured(tls::config(host, insecure, options)?)
+        .user_agent(USER_AGENT)
+        .connect_timeout(options.connect_timeout)
+        .read_timeout(options.idle_timeout)
+        .redirect(redirect::Policy::custom(follow))
+        .referer(false)
+        .http1_only();
+    if is_loopback(host) {
+        builder = builder.no_proxy();
+    }
+    builder
+        .build()
+        .map_err(|error| Error::Config(format!("cannot set up the HTTP client: {error}")))
+}
+
+/// Follows a redirection, but never from https to plain http. The client itself takes the
+/// Authorization header off where the host changes.
+fn follow(attempt: redirect::Attempt<'_>) -> redirect::Action {
+    let previous = attempt.previous();
+    let downgrade = previous.last().is_some_and(|url| url.scheme() == "https")
+        && attempt.url().scheme() != "https";
+    if downgrade {
+        let to = token::place(attempt.url());
+        return attempt.error(format!("it leads from https to {to}"));
+    }
+    if previous.len() > MAX_REDIRECTS {
+        return attempt.error(format!("there are more than {MAX_REDIRECTS} of them"));
+    }
+    attempt.follow()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn plain_http_is_for_loopback_and_the_insecure() {
+        let table: [(&str, bool, &[&str]); 9] = [
+            ("localhost:5000", false, &["http", "https"]),
+            ("127.9.9.9", false, &["http", "https"]),
+            ("[::1]:5000", false, &["http", "https"]),
+            ("localhost:443", false, &["https", "http"]),
+            ("quay.io", false, &["https"]),
+            ("quay.io", true, &["https", "http"]),
+            ("localhost.example:5000", false, &["https"]),
+            ("128.0.0.1:5000", false, &["https"]),
+            ("[::2]:5000", false, &["https"]),
+        ];
+        for (host, insecure, expected) in table {
+            assert_eq!(schemes(host, insecure), expected, "{host} {insecure}");
+        }
+    }
+}

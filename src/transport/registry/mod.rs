@@ -1,0 +1,184 @@
+//! Images in registries (distribution-spec, "Pull"), in process: an image name comes in,
+//! manifests and blob streams go out. Never pushes, never writes a file, and never sends a
+//! credential to a host that did not ask for it.
+//!
+//! A request goes out without credentials first; a challenge is answered once. Loopback hosts
+//! are spoken to over plain http first and over https if they turn out to speak TLS, without an
+//! extra request in the common case. Proxies are those of `http_proxy`, `https_proxy` and
+//! `no_proxy`; loopback never goes through one.
+
+mod answer;
+mod endpoint;
+mod retry;
+mod tls;
+mod token;
+mod transfer;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use async_trait::async_trait;
+use reqwest::header::CONTENT_TYPE;
+
+use self::endpoint::{Ask, Endpoint};
+use self::retry::Budget;
+use super::registries_conf::RegistriesConf;
+use super::{Blob, Error, ImageSource, RawManifest, SourceOptions};
+use crate::image::{Descriptor, Digest, MAX_MANIFEST_BYTES, RegistryName};
+
+/// The manifests we can read (image-spec, media-types.md; Docker's image manifest v2, schema 2).
+const ACCEPT_MANIFESTS: &str = "application/vnd.oci.image.manifest.v1+json, \
+     application/vnd.oci.image.index.v1+json, \
+     application/vnd.docker.distribution.manifest.v2+json, \
+     application/vnd.docker.distribution.manifest.list.v2+json";
+
+/// One image name in a registry and its mirrors.
+#[derive(Debug)]
+pub struct RegistrySource {
+    name: RegistryName,
+    /// Mirrors first, the registry itself last; never empty.
+    endpoints: Vec<Arc<Endpoint>>,
+    /// The endpoint that last gave a manifest.
+    chosen: AtomicUsize,
+}
+
+impl RegistrySource {
+    /// Prepares access to a name: reads registries.conf, certificates and credentials, and
+    /// contacts nothing. [`Error::Config`] where one of those files cannot be used.
+    pub fn new(name: &RegistryName, options: &SourceOptions) -> Result<Self, Error> {
+        let conf = RegistriesConf::load(&options.host)?;
+        let sources = conf.pull_sources(name)?;
+        let endpoints = sources.iter().map(|s| Endpoint::new(s, options));
+        Ok(Self {
+            name: name.clone(),
+            endpoints: endpoints.collect::<Result<_, _>>()?,
+            chosen: AtomicUsize::new(0),
+        })
+    }
+
+    /// Indexes of endpoints, the chosen one first.
+    fn order(&self) -> impl Iterator<Item = usize> + use<> {
+        let chosen = self.chosen.load(Ordering::Relaxed);
+        let others = (0..self.endpoints.len()).filter(move |i| *i != chosen);
+        std::iter::once(chosen).chain(others)
+    }
+}
+
+#[async_trait]
+impl ImageSource for RegistrySource {
+    async fn manifest(&self, digest: Option<&Digest>) -> Result<RawManifest, Error> {
+        let expected = digest.or(self.name.digest.as_ref());
+        let reference = match expected {
+            Some(digest) => digest.to_string(),
+            None => self.name.manifest_reference(),
+        };
+        let mut failure = None;
+        for index in self.order() {
+            log_fallback(failure.take());
+            match manifest(&self.endpoints[index], &reference, expected).await {
+                Ok(manifest) => {
+                    self.chosen.store(index, Ordering::Relaxed);
+                    return Ok(manifest);
+                }
+                Err(error) => failure = Some(error),
+            }
+        }
+        Err(failure.unwrap_or_else(|| no_endpoint(&self.place())))
+    }
+
+    async fn blob(&self, blob: &Descriptor) -> Result<Blob, Error> {
+        let mut failure = None;
+        for index in self.order() {
+            log_fallback(failure.take());
+            match transfer::open(self.endpoints[index].clone(), blob).await {
+                Ok(stream) => return Ok(Blob::Stream(stream)),
+                Err(error) => failure = Some(error),
+            }
+        }
+        Err(failure.unwrap_or_else(|| no_endpoint(&self.place())))
+    }
+
+    fn place(&self) -> String {
+        let RegistryName {
+            host, repository, ..
+        } = &self.name;
+        match (&self.name.digest, &self.name.tag) {
+            (Some(digest), _) => format!("docker://{host}/{repository}@{digest}"),
+            (None, tag) => {
+                let tag = tag.as_deref().unwrap_or("latest");
+                format!("docker://{host}/{repository}:{tag}")
+            }
+        }
+    }
+}
+
+fn log_fallback(failure: Option<Error>) {
+    if let Some(error) = failure {
+        tracing::warn!("trying the next mirror or the registry itself: {error}");
+    }
+}
+
+fn no_endpoint(place: &str) -> Error {
+    Error::Config(format!(
+        "registries.conf leaves no place to get {place} from"
+    ))
+}
+
+/// Fetches a manifest, retrying temporary failures.
+async fn manifest(
+    endpoint: &Endpoint,
+    reference: &str,
+    expected: Option<&Digest>,
+) -> Result<RawManifest, Error> {
+    let ask = Ask {
+        path: format!("manifests/{reference}"),
+        accept: Some(ACCEPT_MANIFESTS),
+        from: 0,
+    };
+    let mut budget = Budget::new(&endpoint.options);
+    loop {
+        match manifest_once(endpoint, &ask, expected).await {
+            Err(error) => budget.pause(error).await?,
+            Ok(manifest) => return Ok(manifest),
+        }
+    }
+}
+
+async fn manifest_once(
+    endpoint: &Endpoint,
+    ask: &Ask,
+    expected: Option<&Digest>,
+) -> Result<RawManifest, Error> {
+    let mut response = endpoint.get(ask).await?;
+    let header = |name: &str| {
+        let value = response.headers().get(name)?.to_str().ok()?;
+        Some(value.to_owned())
+    };
+    let media_type = header(CONTENT_TYPE.as_str());
+    let media_type = media_type.map(|m| m.split(';').next().unwrap_or_default().trim().into());
+    // A digest by an algorithm that we cannot compute promises nothing that could be checked.
+    let said = header("docker-content-digest").and_then(|text| text.parse().ok());
+    let place = endpoint.place(&ask.path);
+    let limit = usize::try_from(MAX_MANIFEST_BYTES).unwrap_or(usize::MAX);
+    let body = answer::read_body(&mut response, limit).await;
+    let body = body
+        .map_err(|e| answer::broken(&e, place.clone(), endpoint.options.idle_timeout))?
+        .ok_or_else(|| Error::Refused {
+            place: place.clone(),
+            detail: format!("its manifest is larger than {limit} bytes"),
+        })?;
+    let found = Digest::of(&body);
+    for promised in [expected, said.as_ref()].into_iter().flatten() {
+        if *promised != found {
+            return Err(Error::Mismatch {
+                place,
+                expected: promised.to_string(),
+                found: found.to_string(),
+            });
+        }
+    }
+    Ok(RawManifest {
+        bytes: body,
+        media_type,
+    })
+}
