@@ -3,15 +3,20 @@
 
 use super::files::Directory;
 use super::oci_layout::OciLayout;
-use super::{Error, ImageSource, SourceOptions};
-use crate::image::{ImageReference, Transport};
+use super::{Error, ImageSource, RegistrySource, SourceOptions};
+use crate::image::{ImageReference, ReferenceError, Transport};
 
 /// Opens what `imgref` names. A local image must be there; its files are read on demand.
 pub async fn open(
     imgref: &ImageReference,
-    _options: &SourceOptions,
+    options: &SourceOptions,
 ) -> Result<Box<dyn ImageSource>, Error> {
-    open_local(imgref)
+    if imgref.transport != Transport::Registry {
+        return open_local(imgref);
+    }
+    let name = imgref.name.parse();
+    let name = name.map_err(|why: ReferenceError| Error::Config(why.to_string()))?;
+    Ok(Box::new(RegistrySource::new(&name, options)?))
 }
 
 fn open_local(imgref: &ImageReference) -> Result<Box<dyn ImageSource>, Error> {
