@@ -10,8 +10,10 @@
 //! A room imports only rooms on lower floors; `tests/layering.rs` keeps it true.
 
 pub mod cli;
+pub mod deploy;
 pub mod image;
 pub mod progress;
+pub mod sysroot;
 #[cfg(feature = "testing")]
 pub mod testing;
 pub mod transport;

@@ -1,0 +1,41 @@
+//! Why a deployment, or the way back, is refused before anything was changed.
+
+use thiserror::Error;
+
+/// A wish that this host or image cannot fulfil. Nothing was changed.
+#[derive(Debug, Error, PartialEq, Eq)]
+pub enum DeployError {
+    /// The tree has no kernel.
+    #[error("the image does not boot: there is no kernel in its usr/lib/modules/*/vmlinuz")]
+    NoKernel,
+    /// Not enough room for the deployment.
+    #[error("{place} has {available} bytes free, but the deployment needs {needed}")]
+    NoSpace {
+        /// Which file system.
+        place: &'static str,
+        /// Bytes that are needed.
+        needed: u64,
+        /// Bytes that are free.
+        available: u64,
+    },
+    /// There is no deployment to start from.
+    #[error("nothing is deployed{}", in_stateroot(.0.as_deref()))]
+    NothingDeployed(Option<String>),
+    /// The deployment follows no container image.
+    #[error("deployment {0} does not follow a container image")]
+    NotAnImage(String),
+    /// rpm-ostree changed the deployment locally.
+    #[error("deployment {0} has local changes that rpm-ostree made (packages or overrides)")]
+    LocalChanges(String),
+    /// There is only one deployment.
+    #[error("there is no other deployment to roll back to{}", in_stateroot(.0.as_deref()))]
+    NoRollback(Option<String>),
+    /// A name that cannot be a stateroot.
+    #[error("{0:?} cannot be the name of a stateroot")]
+    StaterootName(String),
+}
+
+fn in_stateroot(name: Option<&str>) -> String {
+    name.map(|name| format!(" in stateroot {name}"))
+        .unwrap_or_default()
+}

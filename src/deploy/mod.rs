@@ -1,0 +1,13 @@
+//! From a merge commit to a deployment that boots, and back. A snapshot of the host and a wish
+//! come in; plans (pure values) and changed boot entries go out. Never fetches anything.
+
+pub mod cleanup;
+mod error;
+mod plan;
+mod rollback;
+mod stage;
+
+pub use error::DeployError;
+pub use plan::{Decision, DeployPlan, Method, Room, Snapshot, Wish, plan};
+pub use rollback::{RollbackPlan, plan_rollback, roll_back};
+pub use stage::{carry_out, snapshot};

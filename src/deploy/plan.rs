@@ -1,0 +1,273 @@
+//! What a deployment will do to the host, decided before anything is done. A snapshot and a wish
+//! come in, a printable plan goes out. Pure: reads nothing, changes nothing.
+
+use std::fmt;
+
+use super::DeployError;
+use crate::image::{ImageReference, OstreeImageReference};
+use crate::sysroot::{Deployment, DeploymentId, FreeSpace, Kernel, Origin, Slot, TreeFacts};
+
+/// Stateroot of a host that has none yet; what ostree-ext uses too.
+const DEFAULT_STATEROOT: &str = "default";
+/// Room for directories, boot entries and journals of the file systems, in bytes.
+const SLACK: u64 = 4 << 20;
+
+/// The host as it is.
+#[derive(Debug, Clone)]
+pub struct Snapshot {
+    /// All deployments in boot order.
+    pub deployments: Vec<Deployment>,
+    /// Free space.
+    pub room: Room,
+}
+
+/// Free space, and what is in `boot` already.
+#[derive(Debug, Clone)]
+pub struct Room {
+    /// Free bytes.
+    pub free: FreeSpace,
+    /// Kernels of the present deployments.
+    pub kernels: Vec<Kernel>,
+}
+
+/// What should be deployed.
+#[derive(Debug, Clone)]
+pub struct Wish {
+    /// The image to follow.
+    pub image: OstreeImageReference,
+    /// Its merge commit.
+    pub commit: String,
+    /// What its tree holds.
+    pub tree: TreeFacts,
+    /// The stateroot, where the user named one.
+    pub stateroot: Option<String>,
+    /// Keep every present deployment.
+    pub retain: bool,
+    /// The user named the image, so it boots next even if it runs now and another one would.
+    pub explicit: bool,
+}
+
+/// What is to be done about a wish.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Decision {
+    /// This deployment is what was wished for.
+    Nothing(DeploymentId, Slot),
+    /// Carry out the plan.
+    Deploy(Box<DeployPlan>),
+}
+
+/// How the deployment is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Method {
+    /// On the booted host: prepared now, finished at shutdown.
+    Stage,
+    /// In a sysroot that is not booted: finished at once.
+    Finish,
+}
+
+/// A deployment to be made, with all that follows from it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DeployPlan {
+    /// Stateroot of the new deployment.
+    pub stateroot: String,
+    /// Merge commit to deploy.
+    pub commit: String,
+    /// Its origin.
+    pub origin: Origin,
+    /// Whose changes to `/etc` it takes over.
+    pub merge_from: Option<DeploymentId>,
+    /// Its kernel arguments.
+    pub kargs: Vec<String>,
+    /// How it is written.
+    pub method: Method,
+    /// Keep everything.
+    pub retain: bool,
+    /// Deployments that stay, in boot order behind the new one.
+    pub keep: Vec<DeploymentId>,
+    /// Deployments that go, now or (staged) at shutdown.
+    pub drop: Vec<DeploymentId>,
+    /// Images that only the deployments in `drop` followed.
+    pub drop_images: Vec<ImageReference>,
+}
+
+/// Plans how `wish` becomes what boots next.
+pub fn plan(host: &Snapshot, wish: &Wish) -> Result<Decision, DeployError> {
+    let kernel = wish.tree.kernel.as_ref().ok_or(DeployError::NoKernel)?;
+    let stateroot = stateroot(host, wish.stateroot.as_deref())?;
+    if let Some(there) = already_there(host, wish, &stateroot) {
+        return Ok(Decision::Nothing(there.id.clone(), there.slot));
+    }
+    check_space(&host.room, kernel, wish.tree.etc_bytes)?;
+    let merge = merge_from(&host.deployments, &stateroot);
+    if let Some(changed) = merge.filter(|d| d.origin.has_local_changes()) {
+        return Err(DeployError::LocalChanges(changed.id.to_string()));
+    }
+    let method = match booted(&host.deployments) {
+        Some(_) => Method::Stage,
+        None => Method::Finish,
+    };
+    let origin = merge.map(|d| d.origin.following(&wish.image));
+    let (keep, drop): (Vec<_>, Vec<_>) = host.deployments.iter().partition(|d| {
+        stays(
+            d,
+            &stateroot,
+            merge,
+            wish.retain && method == Method::Finish,
+        )
+    });
+    let ids = |list: &[&Deployment]| list.iter().map(|d| d.id.clone()).collect();
+    Ok(Decision::Deploy(Box::new(DeployPlan {
+        kargs: kargs(host, merge),
+        merge_from: merge.map(|d| d.id.clone()),
+        origin: origin.unwrap_or_else(|| Origin::of_image(&wish.image)),
+        commit: wish.commit.clone(),
+        drop_images: match wish.retain {
+            true => Vec::new(),
+            false => only_in(&drop, &keep, Some(&wish.image)),
+        },
+        retain: wish.retain,
+        keep: ids(&keep),
+        drop: ids(&drop),
+        stateroot,
+        method,
+    })))
+}
+
+/// The named stateroot, else that of the booted deployment, else of the next boot.
+fn stateroot(host: &Snapshot, named: Option<&str>) -> Result<String, DeployError> {
+    if let Some(name) = named {
+        let legal = !name.is_empty() && !name.starts_with('.') && !name.contains(['/', '\0', '\n']);
+        return match legal {
+            true => Ok(name.into()),
+            false => Err(DeployError::StaterootName(name.into())),
+        };
+    }
+    let home = booted(&host.deployments).or(host.deployments.first());
+    Ok(home
+        .map_or(DEFAULT_STATEROOT, |d| d.id.stateroot.as_str())
+        .into())
+}
+
+fn booted(deployments: &[Deployment]) -> Option<&Deployment> {
+    deployments.iter().find(|d| d.slot == Slot::Booted)
+}
+
+/// The deployment that a new one of this stateroot grows from: what runs, else what boots next.
+/// This is libostree's choice too (`ostree_sysroot_get_merge_deployment`).
+pub(crate) fn merge_from<'a>(all: &'a [Deployment], stateroot: &str) -> Option<&'a Deployment> {
+    let in_stateroot = |d: &&Deployment| d.id.stateroot == stateroot;
+    let finished = |d: &&Deployment| d.slot != Slot::Staged && in_stateroot(d);
+    booted(all)
+        .filter(in_stateroot)
+        .or_else(|| all.iter().find(finished))
+}
+
+fn already_there<'a>(host: &'a Snapshot, wish: &Wish, stateroot: &str) -> Option<&'a Deployment> {
+    let fits = |d: &&Deployment| {
+        let same_image = d
+            .origin
+            .image()
+            .is_ok_and(|i| i.as_ref() == Some(&wish.image));
+        d.id.commit == wish.commit && d.id.stateroot == stateroot && same_image
+    };
+    let next = host.deployments.first()?;
+    // A rollback that waits for its boot must not be undone by an upgrade that brings nothing.
+    let running = booted(&host.deployments).filter(|_| !wish.explicit && next.slot != Slot::Staged);
+    Some(next).filter(fits).or(running.filter(fits))
+}
+
+/// libostree's rule for what a new deployment leaves in the boot list
+/// (`ostree_sysroot_simple_write_deployment` without flags, or with RETAIN).
+fn stays(d: &Deployment, stateroot: &str, merge: Option<&Deployment>, retain: bool) -> bool {
+    let is_merge = merge.is_some_and(|merge| merge.id == d.id);
+    let kept = retain || d.pinned || d.id.stateroot != stateroot || is_merge;
+    d.slot != Slot::Staged && (kept || d.slot == Slot::Booted)
+}
+
+/// What finishing the staged deployment will drop; empty where nothing is staged.
+pub(crate) fn doomed(all: &[Deployment]) -> Vec<&Deployment> {
+    let Some(staged) = all.iter().find(|d| d.slot == Slot::Staged) else {
+        return Vec::new();
+    };
+    let stateroot = &staged.id.stateroot;
+    let merge = merge_from(all, stateroot);
+    let goes = |d: &&Deployment| d.slot != Slot::Staged && !stays(d, stateroot, merge, false);
+    all.iter().filter(goes).collect()
+}
+
+/// Images that origins in `gone` name, and neither one in `kept` nor `new`.
+pub(crate) fn only_in(
+    gone: &[&Deployment],
+    kept: &[&Deployment],
+    new: Option<&OstreeImageReference>,
+) -> Vec<ImageReference> {
+    let images = |list: &[&Deployment]| -> Vec<ImageReference> {
+        let images = list.iter().filter_map(|d| d.origin.image().ok().flatten());
+        images.map(|image| image.imgref).collect()
+    };
+    let kept = images(kept);
+    let mut only: Vec<ImageReference> = Vec::new();
+    for image in images(gone) {
+        let needed = kept.contains(&image) || new.is_some_and(|new| new.imgref == image);
+        if !needed && !only.contains(&image) {
+            only.push(image);
+        }
+    }
+    only
+}
+
+/// The merged deployment's arguments; a new stateroot boots on the same machine, so it starts
+/// with those of the deployment that runs, or boots next.
+fn kargs(host: &Snapshot, merge: Option<&Deployment>) -> Vec<String> {
+    let machine = booted(&host.deployments).or(host.deployments.first());
+    let source = merge.or(machine);
+    source.map(|d| d.kargs.clone()).unwrap_or_default()
+}
+
+fn check_space(room: &Room, kernel: &Kernel, etc_bytes: u64) -> Result<(), DeployError> {
+    let shared = room.kernels.iter().any(|k| k.checksums == kernel.checksums);
+    let boot = if shared { SLACK } else { kernel.bytes + SLACK };
+    let root = etc_bytes + SLACK;
+    let free = room.free;
+    let checks = match free.shared {
+        true => vec![("the sysroot", boot + root - SLACK, free.root)],
+        false => vec![("/boot", boot, free.boot), ("the sysroot", root, free.root)],
+    };
+    for (place, needed, available) in checks {
+        if needed > available {
+            return Err(DeployError::NoSpace {
+                place,
+                needed,
+                available,
+            });
+        }
+    }
+    Ok(())
+}
+
+impl fmt::Display for DeployPlan {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let verb = match self.method {
+            Method::Stage => "stage",
+            Method::Finish => "deploy",
+        };
+        writeln!(f, "{verb} {} in stateroot {}", self.commit, self.stateroot)?;
+        if let Some(merge) = &self.merge_from {
+            writeln!(f, "  /etc from {merge}")?;
+        }
+        writeln!(f, "  kernel arguments: {}", self.kargs.join(" "))?;
+        for id in &self.keep {
+            writeln!(f, "  keep {id}")?;
+        }
+        for id in &self.drop {
+            writeln!(f, "  drop {id}")?;
+        }
+        for image in &self.drop_images {
+            writeln!(f, "  drop image {image}")?;
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests;
