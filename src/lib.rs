@@ -17,3 +17,4 @@ pub mod sysroot;
 #[cfg(feature = "testing")]
 pub mod testing;
 pub mod transport;
+pub mod trust;

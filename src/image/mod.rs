@@ -8,6 +8,7 @@ mod layout;
 mod manifest;
 mod platform;
 mod reference;
+mod registry_name;
 #[cfg(test)]
 pub(crate) mod vectors;
 mod verify;
@@ -21,6 +22,7 @@ pub use manifest::{
 };
 pub use platform::{Platform, host_arch, normalize_arch};
 pub use reference::{
-    ImageReference, OstreeImageReference, ReferenceError, RegistryName, SignatureSource, Transport,
+    ImageReference, OstreeImageReference, ReferenceError, SignatureSource, Transport,
 };
+pub use registry_name::RegistryName;
 pub use verify::{VerifyError, VerifyingReader};

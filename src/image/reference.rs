@@ -9,7 +9,7 @@ use std::str::FromStr;
 
 use thiserror::Error;
 
-use super::{Digest, DigestError};
+use super::{DigestError, RegistryName};
 
 /// Why a text is not an image reference. The message names the text and what would be right.
 #[derive(Debug, Error, PartialEq, Eq)]
@@ -86,7 +86,7 @@ impl Transport {
         }
     }
 
-    /// The transport's name as policy.json and bootc's status write it.
+    /// The transport's name as bootc's status writes it.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Registry => "registry",
@@ -194,11 +194,13 @@ impl OstreeImageReference {
             return text.parse();
         } else if text.contains(':') && Transport::from_word(word).is_some() {
             text.parse()?
-        } else {
+        } else if RegistryName::has_host(text) {
             ImageReference {
                 transport: Transport::Registry,
                 name: text.into(),
             }
+        } else {
+            return Err(ReferenceError::ShortName(text.into()));
         };
         if imgref.transport == Transport::Registry {
             imgref.name.parse::<RegistryName>()?;
@@ -259,100 +261,6 @@ impl fmt::Display for OstreeImageReference {
             (sigverify, _) => write!(f, "{sigverify}:{}", self.imgref),
         }
     }
-}
-
-/// A name in a registry, taken apart: `host[:port]/repository[:tag][@digest]`.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub struct RegistryName {
-    /// Host and, where given, port.
-    pub host: String,
-    /// Path of the repository, `library/` already added for Docker Hub's short paths.
-    pub repository: String,
-    /// The tag; `latest` is filled in where there is neither a tag nor a digest.
-    pub tag: Option<String>,
-    /// The digest, which wins over the tag.
-    pub digest: Option<Digest>,
-}
-
-impl RegistryName {
-    /// What goes behind `/v2/<repository>/manifests/`.
-    pub fn manifest_reference(&self) -> String {
-        match (&self.digest, &self.tag) {
-            (Some(digest), _) => digest.to_string(),
-            (None, Some(tag)) => tag.clone(),
-            (None, None) => "latest".into(),
-        }
-    }
-}
-
-impl FromStr for RegistryName {
-    type Err = ReferenceError;
-
-    fn from_str(text: &str) -> Result<Self, ReferenceError> {
-        let bad = |reason: &str| ReferenceError::RegistryName {
-            name: text.into(),
-            reason: reason.into(),
-        };
-        let (rest, digest) = match text.split_once('@') {
-            Some((rest, digest)) => {
-                let digest = digest.parse().map_err(|source| ReferenceError::Digest {
-                    name: text.into(),
-                    source,
-                })?;
-                (rest, Some(digest))
-            }
-            None => (text, None),
-        };
-        let (host, path) = rest
-            .split_once('/')
-            .filter(|(host, _)| is_host(host))
-            .ok_or_else(|| ReferenceError::ShortName(text.into()))?;
-        let (path, tag) = match path.split_once(':') {
-            Some((path, tag)) if is_tag(tag) => (path, Some(tag.to_owned())),
-            Some(_) => return Err(bad("the tag has characters that no tag can have")),
-            None => (path, None),
-        };
-        if !path.split('/').all(is_component) {
-            return Err(bad(
-                "a path component is empty or has characters that none can have",
-            ));
-        }
-        let official = host == "docker.io" && !path.contains('/');
-        Ok(Self {
-            host: host.into(),
-            repository: if official {
-                format!("library/{path}")
-            } else {
-                path.into()
-            },
-            tag: tag.or_else(|| digest.is_none().then(|| "latest".into())),
-            digest,
-        })
-    }
-}
-
-/// A host has a dot, a port, or is `localhost` (the rule of containers/image).
-fn is_host(text: &str) -> bool {
-    let legal = |c: char| c.is_ascii_alphanumeric() || ".:-[]".contains(c);
-    let named = text == "localhost" || text.contains(['.', ':']) || text.starts_with('[');
-    named && !text.starts_with([':', '.', '-']) && text.chars().all(legal)
-}
-
-/// `[\w][\w.-]{0,127}` (distribution-spec, "Pulling manifests").
-fn is_tag(text: &str) -> bool {
-    let word = |c: char| c.is_ascii_alphanumeric() || c == '_';
-    text.len() <= 128
-        && text.starts_with(word)
-        && text.chars().all(|c| word(c) || c == '.' || c == '-')
-}
-
-/// `[a-z0-9]+((\.|_|__|-+)[a-z0-9]+)*` (distribution-spec, "Pulling manifests").
-fn is_component(text: &str) -> bool {
-    let alnum = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit();
-    let separator = |s: &str| matches!(s, "." | "_" | "__") || s.chars().all(|c| c == '-');
-    text.starts_with(alnum)
-        && text.ends_with(alnum)
-        && text.split(alnum).filter(|s| !s.is_empty()).all(separator)
 }
 
 #[cfg(test)]
@@ -423,29 +331,5 @@ mod tests {
             user("fedora/x:1"),
             Err(ReferenceError::ShortName("fedora/x:1".into()))
         );
-    }
-
-    #[test]
-    fn takes_registry_names_apart() {
-        let name: RegistryName = "localhost:5000/a/b__c:v1.0_x".parse().unwrap();
-        assert_eq!(
-            (&*name.host, &*name.repository),
-            ("localhost:5000", "a/b__c")
-        );
-        assert_eq!(name.manifest_reference(), "v1.0_x");
-        let name: RegistryName = "docker.io/debian".parse().unwrap();
-        assert_eq!(
-            (&*name.repository, &*name.manifest_reference()),
-            ("library/debian", "latest")
-        );
-        for text in [
-            "quay.io/A",
-            "quay.io/a//b",
-            "quay.io/a:",
-            "quay.io/a:-x",
-            "quay.io/a_-b",
-        ] {
-            assert!(text.parse::<RegistryName>().is_err(), "{text:?}");
-        }
     }
 }

@@ -1,0 +1,283 @@
+//! Tests of the whole room: the tables of containers/image, and what each kind of reference gets
+//! under each kind of policy.
+
+use std::path::PathBuf;
+
+use proptest::prelude::*;
+
+use super::scope::{is_valid, scopes};
+use super::*;
+use crate::image::vectors::{list, load, text};
+use crate::image::{Manifest, ManifestOrIndex, OstreeImageReference, RegistryName};
+
+#[test]
+fn files_agree() {
+    let Some((folder, table)) = load("policy") else {
+        return;
+    };
+    for case in list(&table, "files") {
+        let bytes = std::fs::read(folder.join(text(case, "file"))).unwrap();
+        let parsed = Policy::parse(&bytes);
+        let expected = text(case, "expect") == "ok";
+        assert_eq!(parsed.is_ok(), expected, "{case:?}: {parsed:?}");
+    }
+}
+
+#[test]
+fn scopes_agree() {
+    let Some((folder, table)) = load("policy") else {
+        return;
+    };
+    for group in list(&table, "scope_lookups") {
+        let file = folder.join(text(group, "policy"));
+        let policy = Policy::parse(&std::fs::read(file).unwrap()).unwrap();
+        for case in list(group, "cases") {
+            let imgref = text(case, "image").parse().unwrap();
+            let expected = match text(case, "expect") {
+                "reference-error" => {
+                    assert!(scopes(&imgref).is_err(), "{case:?}");
+                    continue;
+                }
+                "default" => "the default".to_owned(),
+                "scope" if text(case, "scope").is_empty() => {
+                    "all images of transport \"docker\"".into()
+                }
+                _ => format!("scope {:?} of transport \"docker\"", text(case, "scope")),
+            };
+            assert_eq!(
+                policy.applying(&imgref).unwrap().scope,
+                expected,
+                "{case:?}"
+            );
+            let searched: Vec<_> = list(case, "searched").filter_map(|s| s.as_str()).collect();
+            assert_eq!(scopes(&imgref).unwrap(), searched, "{case:?}");
+        }
+    }
+}
+
+#[test]
+fn scope_texts_agree() {
+    let Some((_, table)) = load("policy") else {
+        return;
+    };
+    for case in list(&table["oci_transport_scopes"], "cases") {
+        let valid = is_valid("oci", text(case, "scope"));
+        assert_eq!(valid, text(case, "expect") == "ok", "{case:?}");
+    }
+    for case in list(&table, "remap_prefix_values") {
+        let valid = RegistryName::is_prefix(text(case, "prefix"));
+        assert_eq!(valid, text(case, "expect") == "ok", "{case:?}");
+    }
+}
+
+fn manifest() -> Manifest {
+    let raw = r#"{"schemaVersion":2,"config":{"mediaType":"application/vnd.oci.image.config.v1+json","digest":"sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855","size":0},"layers":[]}"#;
+    match ManifestOrIndex::parse(raw.into(), None).unwrap() {
+        ManifestOrIndex::Manifest(manifest) => manifest,
+        other => panic!("{other:?}"),
+    }
+}
+
+/// The verdict or refusal about `image` under a policy.json with this text, in words.
+fn verdict(image: &str, policy: Option<&str>) -> Result<String, String> {
+    let temp = tempfile::tempdir().unwrap();
+    let file = temp.path().join("policy.json");
+    if let Some(policy) = policy {
+        std::fs::write(&file, policy).unwrap();
+    }
+    let paths = PolicyPaths {
+        explicit: None,
+        user: None,
+        system: vec![file.clone()],
+    };
+    let imgref = OstreeImageReference::from_user(image).unwrap();
+    let words = |text: String| text.replace(file.to_str().unwrap(), "FILE");
+    let digest = format!(" ({})", manifest().digest());
+    check(&imgref, &manifest(), &paths)
+        .map(|verdict| words(verdict.to_string()))
+        .map_err(|denied| words(denied.to_string()).replace(&digest, ""))
+}
+
+const ACCEPT: &str = r#"{"type":"insecureAcceptAnything"}"#;
+const REJECT: &str = r#"{"type":"reject"}"#;
+const GPG: &str = r#"{"type":"signedBy","keyType":"GPGKeys","keyPath":"/k"}"#;
+const SIGSTORE: &str = r#"{"type":"sigstoreSigned","keyPath":"/k"}"#;
+
+fn default(requirements: &[&str]) -> String {
+    format!(r#"{{"default":[{}]}}"#, requirements.join(","))
+}
+
+#[test]
+fn each_requirement_has_its_verdict() {
+    let image = "quay.io/a/b:1";
+    let of = |requirements: &[&str]| verdict(image, Some(&default(requirements)));
+    let denied = |reason: &str| {
+        Err(format!(
+            "ostree-unverified-registry:quay.io/a/b:1 is refused: \
+             the signature policy FILE says {reason}"
+        ))
+    };
+    let accepted = "FILE accepts anything for the default";
+    assert_eq!(of(&[ACCEPT]), Ok(accepted.into()));
+    assert_eq!(of(&[REJECT]), denied("\"reject\" for the default"));
+    let cannot = |kind: &str| {
+        denied(&format!(
+            "{kind:?} for the default, and Bowline cannot verify {kind} signatures yet"
+        ))
+    };
+    assert_eq!(of(&[GPG]), cannot("signedBy"));
+    assert_eq!(of(&[SIGSTORE]), cannot("sigstoreSigned"));
+    // Every requirement must hold, in whatever order they stand.
+    assert_eq!(of(&[ACCEPT, GPG]), cannot("signedBy"));
+    assert_eq!(of(&[ACCEPT, REJECT]), denied("\"reject\" for the default"));
+}
+
+#[test]
+fn a_host_without_policy_accepts_what_needs_no_signature() {
+    let none = "this host has no policy.json";
+    let accepted = Ok(none.to_owned());
+    assert_eq!(verdict("quay.io/a/b:1", None), accepted);
+    assert_eq!(verdict("oci:/no/such/place", None), accepted);
+    let signed = verdict("ostree-image-signed:docker://quay.io/a/b:1", None);
+    let refused = "ostree-image-signed:docker://quay.io/a/b:1 is refused: a signed image is \
+                   asked for, but this host has no policy.json";
+    assert_eq!(signed, Err(refused.into()));
+}
+
+/// The loophole of deciding by the default alone: here a scope accepts what the default rejects.
+#[test]
+fn signed_images_are_judged_by_what_applies_to_them() {
+    let policy = format!(
+        r#"{{"default":[{REJECT}],"transports":{{"docker":{{"":[{ACCEPT}],"quay.io/signed":[{GPG}]}}}}}}"#
+    );
+    let of = |image: &str| verdict(image, Some(&policy));
+    let anything = "FILE accepts anything for all images of transport \"docker\"";
+    let signed = of("ostree-image-signed:docker://quay.io/a").unwrap_err();
+    let reason = format!("a signed image is asked for, but {anything}");
+    assert!(signed.ends_with(&reason), "{signed}");
+    assert_eq!(
+        of("ostree-unverified-registry:quay.io/a"),
+        Ok(anything.into())
+    );
+    assert!(
+        of("quay.io/signed/a")
+            .unwrap_err()
+            .contains("cannot verify signedBy")
+    );
+    assert!(of("ostree-image-signed:docker://quay.io/signed/a").is_err());
+    assert!(
+        of("docker-archive:/x.tar")
+            .unwrap_err()
+            .contains("\"reject\"")
+    );
+}
+
+#[test]
+fn remotes_are_refused_before_anything_else() {
+    let refused = "ostree-remote-image:r:docker://quay.io/a is refused: Bowline cannot verify \
+                   ostree commit signatures through remote \"r\" yet";
+    for policy in [None, Some(default(&[ACCEPT]))] {
+        let found = verdict("ostree-remote-registry:r:quay.io/a", policy.as_deref());
+        assert_eq!(found, Err(refused.into()));
+    }
+}
+
+#[test]
+fn paths_are_judged_by_where_they_really_are() {
+    let temp = tempfile::tempdir().unwrap();
+    let root = temp.path().canonicalize().unwrap();
+    std::fs::create_dir(root.join("real")).unwrap();
+    std::os::unix::fs::symlink("real", root.join("link")).unwrap();
+    let real = root.join("real").to_str().unwrap().to_owned();
+    for transport in ["oci", "dir"] {
+        let policy = format!(
+            r#"{{"default":[{REJECT}],"transports":{{"{transport}":{{"{real}":[{ACCEPT}]}}}}}}"#
+        );
+        let link = format!("{transport}:{}/link", root.display());
+        let accepted =
+            format!("FILE accepts anything for scope {real:?} of transport {transport:?}");
+        assert_eq!(verdict(&link, Some(&policy)), Ok(accepted));
+        let above = format!("{transport}:{}", root.display());
+        assert!(verdict(&above, Some(&policy)).is_err());
+        let missing = format!("{transport}:{}/missing", root.display());
+        assert!(verdict(&missing, Some(&policy)).is_err());
+    }
+    let tagged = format!("oci:{real}:latest").parse().unwrap();
+    assert_eq!(
+        scopes(&tagged).unwrap()[..2],
+        [real, root.to_str().unwrap().into()]
+    );
+}
+
+#[test]
+fn the_first_file_that_exists_is_used_alone() {
+    let temp = tempfile::tempdir().unwrap();
+    let write = |name: &str, text: &str| {
+        let file = temp.path().join(name);
+        std::fs::write(&file, text).unwrap();
+        file
+    };
+    let accept = write("accept", &default(&[ACCEPT]));
+    let reject = write("reject", &default(&[REJECT]));
+    let broken = write("broken", "{");
+    let missing = temp.path().join("missing");
+    let directory = temp.path().to_owned();
+    type Place<'a> = Option<&'a PathBuf>;
+    let of = |explicit: Place, user: Place, system: &[&PathBuf]| {
+        let paths = PolicyPaths {
+            explicit: explicit.cloned(),
+            user: user.cloned(),
+            system: system.iter().map(|p| (*p).clone()).collect(),
+        };
+        let imgref = OstreeImageReference::from_user("quay.io/a").unwrap();
+        check(&imgref, &manifest(), &paths).map_err(|denied| *denied.reason)
+    };
+    assert!(of(Some(&accept), Some(&reject), &[&reject]).is_ok());
+    assert!(of(None, Some(&accept), &[&reject]).is_ok());
+    assert!(of(None, Some(&missing), &[&missing, &accept, &reject]).is_ok());
+    assert_eq!(of(None, Some(&missing), &[]).unwrap(), Verdict::NoPolicy);
+    let explicit = of(Some(&missing), Some(&accept), &[&accept]);
+    assert!(matches!(explicit, Err(Reason::Unreadable { .. })));
+    let unreadable = of(None, Some(&directory), &[&accept]);
+    assert!(matches!(unreadable, Err(Reason::Unreadable { .. })));
+    let malformed = of(None, Some(&broken), &[&accept]);
+    assert!(matches!(malformed, Err(Reason::Malformed { .. })));
+}
+
+/// JSON that looks like a policy, with something wrong here and there.
+fn policies() -> impl Strategy<Value = String> {
+    let requirement = prop_oneof![
+        Just(ACCEPT.to_owned()),
+        Just(REJECT.into()),
+        Just(GPG.into()),
+        Just(SIGSTORE.into()),
+        Just(r#"{"type":"insecureAcceptAnything","x":1}"#.into()),
+        Just("{}".into()),
+        Just("null".into()),
+    ];
+    let requirements = prop::collection::vec(requirement, 0..3).prop_map(|r| r.join(","));
+    let key = prop::sample::select(vec!["", "quay.io", "quay.io/a", "*.io", "docker.io"]);
+    let scope = (key, requirements.clone()).prop_map(|(k, r)| format!(r#""{k}":[{r}]"#));
+    let scopes = prop::collection::vec(scope, 0..3).prop_map(|s| s.join(","));
+    let word = prop::sample::select(vec!["docker", "oci", "dir"]);
+    (requirements, word, scopes).prop_map(|(default, word, scopes)| {
+        format!(r#"{{"default":[{default}],"transports":{{"{word}":{{{scopes}}}}}}}"#)
+    })
+}
+
+proptest! {
+    #[test]
+    fn only_accept_anything_accepts(text in policies().boxed().prop_union("\\PC{0,60}".boxed())) {
+        let imgref = "docker://quay.io/a:1".parse().unwrap();
+        let applies = Policy::parse(text.as_bytes()).ok().and_then(|policy| {
+            let applying = policy.applying(&imgref).ok()?;
+            Some(applying.requirements.to_vec())
+        });
+        let anything = applies.is_some_and(|requirements| {
+            !requirements.is_empty()
+                && requirements.iter().all(|r| *r == Requirement::InsecureAcceptAnything)
+        });
+        prop_assert_eq!(verdict("quay.io/a:1", Some(&text)).is_ok(), anything);
+        prop_assert!(verdict("ostree-image-signed:docker://quay.io/a:1", Some(&text)).is_err());
+    }
+}
