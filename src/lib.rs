@@ -15,6 +15,8 @@ pub mod image;
 pub mod progress;
 pub mod sysroot;
 #[cfg(feature = "testing")]
+pub mod repo;
+pub mod sys;
 pub mod testing;
 pub mod transport;
 pub mod trust;

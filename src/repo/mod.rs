@@ -1,0 +1,4 @@
+//! The image store in an ostree repository.
+
+pub mod gvariant;
+pub mod refs;

@@ -1,0 +1,112 @@
+//! File operations relative to a directory handle. Names come in, handles and bytes go out. Never
+//! follows a link out of the directory for removal, and never reads a file without a limit.
+
+use std::fs::File;
+use std::io::{self, Read};
+use std::os::fd::{AsFd, OwnedFd};
+
+use rustix::fs::{AtFlags, CWD, Dir, FileType, FlockOperation, Mode, OFlags};
+use rustix::io::Errno;
+
+/// Opens a directory below `at`.
+pub fn open_dir(at: impl AsFd, name: &str) -> io::Result<OwnedFd> {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC | OFlags::NOFOLLOW;
+    Ok(rustix::fs::openat(at, name, flags, Mode::empty())?)
+}
+
+/// Opens a directory by path, links followed.
+pub fn open_dir_path(path: &std::path::Path) -> io::Result<OwnedFd> {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    Ok(rustix::fs::openat(CWD, path, flags, Mode::empty())?)
+}
+
+/// Makes a directory unless it is there already.
+pub fn ensure_dir(at: impl AsFd, name: &str) -> io::Result<()> {
+    match rustix::fs::mkdirat(at, name, Mode::from_raw_mode(0o755)) {
+        Err(Errno::EXIST) | Ok(()) => Ok(()),
+        Err(errno) => Err(errno.into()),
+    }
+}
+
+/// Whether something stands at `name`; a link counts itself.
+pub fn exists(at: impl AsFd, name: &str) -> io::Result<bool> {
+    match rustix::fs::statat(at, name, AtFlags::SYMLINK_NOFOLLOW) {
+        Ok(_) => Ok(true),
+        Err(Errno::NOENT | Errno::NOTDIR) => Ok(false),
+        Err(errno) => Err(errno.into()),
+    }
+}
+
+/// Makes a new file for writing; it must not exist.
+pub fn create_new(at: impl AsFd, name: &str) -> io::Result<File> {
+    let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;
+    Ok(File::from(rustix::fs::openat(at, name, flags, Mode::from_raw_mode(0o600))?))
+}
+
+/// Reads a regular file whole; `None` when it does not exist, an error above `limit` bytes.
+pub fn read_optional(at: impl AsFd, name: &str, limit: u64) -> io::Result<Option<Vec<u8>>> {
+    let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NOFOLLOW;
+    let file = match rustix::fs::openat(at, name, flags, Mode::empty()) {
+        Ok(fd) => File::from(fd),
+        Err(Errno::NOENT) => return Ok(None),
+        Err(errno) => return Err(errno.into()),
+    };
+    let mut data = Vec::new();
+    file.take(limit + 1).read_to_end(&mut data)?;
+    if data.len() as u64 > limit {
+        let text = format!("{name} is larger than {limit} bytes");
+        return Err(io::Error::new(io::ErrorKind::InvalidData, text));
+    }
+    Ok(Some(data))
+}
+
+/// Removes `name` and everything below it; no error when it is not there. Links are not followed.
+pub fn remove_all(at: impl AsFd, name: &str) -> io::Result<()> {
+    match rustix::fs::unlinkat(&at, name, AtFlags::empty()) {
+        Ok(()) | Err(Errno::NOENT) => return Ok(()),
+        Err(Errno::ISDIR | Errno::PERM) => {}
+        Err(errno) => return Err(errno.into()),
+    }
+    let dir = open_dir(&at, name)?;
+    for entry in list(&dir)? {
+        remove_all(&dir, &entry)?;
+    }
+    Ok(rustix::fs::unlinkat(at, name, AtFlags::REMOVEDIR)?)
+}
+
+/// The names in a directory, without `.` and `..`; names that are not UTF-8 are an error.
+pub fn list(dir: impl AsFd) -> io::Result<Vec<String>> {
+    let mut names = Vec::new();
+    for entry in Dir::read_from(dir)? {
+        let name = entry?.file_name().to_str().map(str::to_owned);
+        let name = name.map_err(|e| io::Error::new(io::ErrorKind::InvalidData, e))?;
+        if name != "." && name != ".." {
+            names.push(name);
+        }
+    }
+    Ok(names)
+}
+
+/// Whether `name` is a directory (a link to one is not).
+pub fn is_dir(at: impl AsFd, name: &str) -> io::Result<bool> {
+    match rustix::fs::statat(at, name, AtFlags::SYMLINK_NOFOLLOW) {
+        Ok(stat) => Ok(FileType::from_raw_mode(stat.st_mode) == FileType::Directory),
+        Err(Errno::NOENT) => Ok(false),
+        Err(errno) => Err(errno.into()),
+    }
+}
+
+/// Takes the exclusive lock of an open file or directory; false when somebody else holds it.
+pub fn try_lock(file: impl AsFd) -> io::Result<bool> {
+    match rustix::fs::flock(file, FlockOperation::NonBlockingLockExclusive) {
+        Ok(()) => Ok(true),
+        Err(Errno::WOULDBLOCK) => Ok(false),
+        Err(errno) => Err(errno.into()),
+    }
+}
+
+/// Bytes that an unprivileged user may still write on the file system of `file`.
+pub fn available_bytes(file: impl AsFd) -> io::Result<u64> {
+    let stat = rustix::fs::fstatvfs(file)?;
+    Ok(stat.f_bavail.saturating_mul(stat.f_frsize))
+}
