@@ -1,0 +1,119 @@
+//! Which images and layers a repository holds. Refs and commit metadata come in, plain records go
+//! out; removal of an image takes its ref away and nothing else.
+
+use anyhow::{Context, Result};
+use fn_error_context::context;
+use ostree::gio;
+use ostree::glib::{Variant, VariantDict};
+
+use super::refs;
+use super::store::Repo;
+use crate::image::{Digest, ImageConfig, ImageReference, Manifest, ManifestOrIndex};
+
+/// Key of a merge commit: digest of the manifest as the source had it.
+pub const META_MANIFEST_DIGEST: &str = "ostree.manifest-digest";
+/// Key of a merge commit: the manifest as OCI JSON.
+pub const META_MANIFEST: &str = "ostree.manifest";
+/// Key of a merge commit: the image config.
+pub const META_CONFIG: &str = "ostree.container.image-config";
+/// What stands for a config that an old importer did not keep.
+const NO_CONFIG: &str = r#"{"architecture":"","os":"","rootfs":{"type":"layers","diff_ids":[]}}"#;
+
+/// An image in the repository.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ImageRecord {
+    /// The merge commit.
+    pub commit: String,
+    /// The manifest as stored: OCI, perhaps serialised anew, so that its own digest means nothing.
+    pub manifest: Manifest,
+    /// Digest of the manifest as the source had it.
+    pub manifest_digest: Digest,
+    /// The image config.
+    pub config: ImageConfig,
+}
+
+impl Repo {
+    /// The references of all images, sorted by their text.
+    #[context("Listing images of the repository")]
+    pub fn images(&self) -> Result<Vec<ImageReference>> {
+        let names = self.refs_below(refs::IMAGE_PREFIX)?;
+        let mut images = Vec::new();
+        for name in names {
+            let text = refs::unescape(&name);
+            match text.map(|text| text.parse::<ImageReference>()) {
+                Ok(Ok(image)) => images.push(image),
+                other => tracing::warn!("ref {name} names no image: {other:?}"),
+            }
+        }
+        images.sort_by_cached_key(ToString::to_string);
+        Ok(images)
+    }
+
+    /// Names below a prefix, without it, with the commits they point to.
+    pub(super) fn refs_below(&self, prefix: &str) -> Result<Vec<String>> {
+        let all = self.ostree().list_refs_ext(
+            Some(prefix),
+            ostree::RepoListRefsExtFlags::EXCLUDE_REMOTES,
+            gio::Cancellable::NONE,
+        );
+        let all = all.with_context(|| format!("Listing refs below {prefix}"))?;
+        let strip = |name: &String| Some(name.strip_prefix(prefix)?.strip_prefix('/')?.to_owned());
+        Ok(all.keys().filter_map(strip).collect())
+    }
+
+    /// The image under a reference.
+    #[context("Looking up image {imgref}")]
+    pub fn image(&self, imgref: &ImageReference) -> Result<Option<ImageRecord>> {
+        match self.resolve_ref(&refs::of_image(imgref)?)? {
+            Some(commit) => self.image_of_commit(&commit),
+            None => Ok(None),
+        }
+    }
+
+    /// The image whose merge commit this is; `None` for any other commit.
+    #[context("Reading the image in commit {commit}")]
+    pub fn image_of_commit(&self, commit: &str) -> Result<Option<ImageRecord>> {
+        let (variant, _) = self.ostree().load_commit(commit)?;
+        let text = |key| metadata_text(&variant.child_value(0), key);
+        let Some(digest) = text(META_MANIFEST_DIGEST) else { return Ok(None) };
+        let manifest = text(META_MANIFEST).context("it has a manifest digest but no manifest")?;
+        let config = text(META_CONFIG).filter(|text| text.trim() != "null");
+        let record = ImageRecord {
+            commit: commit.into(),
+            manifest: parse_manifest(manifest)?,
+            manifest_digest: digest.parse().context("its manifest digest")?,
+            config: ImageConfig::parse(config.unwrap_or_else(|| NO_CONFIG.into()).into_bytes())?,
+        };
+        Ok(Some(record))
+    }
+
+    /// Takes an image's ref away; false when there is none. Its layers stay until the next prune.
+    #[context("Removing image {imgref}")]
+    pub fn remove_image(&self, imgref: &ImageReference) -> Result<bool> {
+        let name = refs::of_image(imgref)?;
+        if self.resolve_ref(&name)?.is_none() {
+            return Ok(false);
+        }
+        self.remove_ref(&name)?;
+        Ok(true)
+    }
+
+    pub(super) fn remove_ref(&self, name: &str) -> Result<()> {
+        let removed = self.ostree().set_ref_immediate(None, name, None, gio::Cancellable::NONE);
+        removed.with_context(|| format!("Removing ref {name}"))
+    }
+}
+
+/// Parses a manifest that must be of one image.
+pub fn parse_manifest(text: String) -> Result<Manifest> {
+    match ManifestOrIndex::parse(text.into_bytes(), None)? {
+        ManifestOrIndex::Manifest(manifest) => Ok(manifest),
+        ManifestOrIndex::Index(_) => anyhow::bail!("the stored manifest is an index"),
+    }
+}
+
+/// A text value of commit metadata (`a{sv}`).
+pub fn metadata_text(metadata: &Variant, key: &str) -> Option<String> {
+    let value = VariantDict::new(Some(metadata)).lookup_value(key, None)?;
+    value.str().map(Into::into)
+}

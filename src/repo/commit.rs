@@ -1,0 +1,106 @@
+//! Commit objects: a tree and what is known about it come in, the object goes out to staging.
+//!
+//! Shape: libostree, ostree-core.h, `OSTREE_COMMIT_GVARIANT_STRING`.
+
+use anyhow::{Context, Result};
+use ostree::glib::prelude::*;
+use ostree::glib::{Variant, VariantDict};
+
+use super::gvariant::{self, DirTree};
+use super::object::{ObjectKind, S_IFDIR};
+use super::staging::LayerStage;
+use super::tree::{Dir, TreeWriter};
+use crate::image::Digest;
+
+/// Metadata key with the version of what imported a layer or image.
+pub const META_IMPORTER: &str = "ostree.importer.version";
+/// What Bowline writes there.
+pub const IMPORTER: &str = concat!("bowline-", env!("CARGO_PKG_VERSION"));
+
+/// What a commit says beside its tree.
+#[derive(Debug, Default)]
+pub struct CommitInfo<'a> {
+    /// Metadata with text values, in the order given.
+    pub metadata: Vec<(&'a str, Variant)>,
+    /// The commit before it.
+    pub parent: Option<Digest>,
+    /// Seconds since 1970.
+    pub timestamp: u64,
+}
+
+/// Writes a commit of a tree that is written already.
+pub fn write(
+    stage: &mut LayerStage,
+    info: &CommitInfo<'_>,
+    tree: Digest,
+    meta: Digest,
+) -> Result<Digest> {
+    let dict = VariantDict::new(None);
+    for (key, value) in &info.metadata {
+        dict.insert_value(key, value);
+    }
+    write_with_metadata(stage, &dict.end(), info.parent, info.timestamp, (tree, meta))
+}
+
+/// [`write`] with metadata that another commit had (`a{sv}`).
+pub fn write_with_metadata(
+    stage: &mut LayerStage,
+    metadata: &Variant,
+    parent: Option<Digest>,
+    timestamp: u64,
+    root: (Digest, Digest),
+) -> Result<Digest> {
+    let bytes = |digest: Digest| digest.as_bytes().to_vec().to_variant();
+    let parent = parent.map_or_else(|| Vec::<u8>::new().to_variant(), bytes);
+    let commit = Variant::tuple_from_iter([
+        metadata.clone(),
+        parent,
+        Vec::<(String, Vec<u8>)>::new().to_variant(),
+        "".to_variant(),
+        "".to_variant(),
+        timestamp.to_be().to_variant(),
+        bytes(root.0),
+        bytes(root.1),
+    ]);
+    let data = commit.normal_form();
+    let written = stage.metadata(ObjectKind::Commit, data.data());
+    written.context("Writing a commit object")
+}
+
+/// Writes the commit of a chunk layer: a flat directory of its objects. The same objects give the
+/// same commit, always.
+pub fn write_chunk(
+    stage: &mut LayerStage,
+    files: impl IntoIterator<Item = Digest>,
+) -> Result<Digest> {
+    let files = files.into_iter().map(|file| (file.hex(), file)).collect();
+    let tree = DirTree { files, dirs: Vec::new() };
+    let tree = stage.metadata(ObjectKind::DirTree, &tree.serialize());
+    let tree = tree.context("Writing a directory tree")?;
+    let meta = gvariant::metadata(0, 0, S_IFDIR | 0o755, &Vec::new());
+    let meta = stage.metadata(ObjectKind::DirMeta, &meta).context("Writing directory metadata")?;
+    write(stage, &CommitInfo::default(), tree, meta)
+}
+
+/// Writes the commit of an ordinary layer.
+pub fn write_derived(stage: &mut LayerStage, root: &Dir, dropped: &[(String, u32)]) -> Result<Digest> {
+    let tree = root.write(stage)?;
+    let mut metadata = vec![(META_IMPORTER, IMPORTER.to_variant())];
+    if !dropped.is_empty() {
+        let dict = VariantDict::new(None);
+        for (name, count) in dropped {
+            dict.insert_value(name, &count.to_variant());
+        }
+        metadata.push((META_DROPPED, dict.end()));
+    }
+    write(stage, &CommitInfo { metadata, ..CommitInfo::default() }, tree, root.meta)
+}
+
+/// Metadata key of a layer's commit: how many entries were dropped per top-level name (`a{sv}`).
+pub const META_DROPPED: &str = "bowline.dropped-paths";
+
+impl TreeWriter for LayerStage {
+    fn write_dirtree(&mut self, data: &[u8]) -> Result<Digest> {
+        self.metadata(ObjectKind::DirTree, data).context("Writing a directory tree")
+    }
+}

@@ -1,0 +1,311 @@
+//! Layers of an encapsulated ostree commit. A tar stream with the repository layout inside comes
+//! in, verified objects go out to staging. Every object is hashed and must match its name; nothing
+//! outside `sysroot/ostree/repo` is looked at.
+//!
+//! Layout: docs of ostree-ext, "tar format"; all three generations of its extended attributes.
+
+use std::collections::{BTreeSet, HashMap};
+use std::io::BufRead;
+
+use super::LayerError;
+use super::gvariant::{self, DirTree, Xattrs};
+use super::object::{FileMeta, ObjectKind, S_IFLNK, S_IFREG};
+use super::staging::{LayerStage, Whole};
+use super::tar_stream::{Entry, Kind, TarStream};
+use crate::image::Digest;
+
+/// Largest set of extended attributes, bytes.
+const MAX_XATTRS: u64 = 1 << 20;
+/// Largest metadata object, bytes.
+const MAX_METADATA: u64 = 10 << 20;
+/// Bytes of attribute sets that are remembered by name, in all.
+const MAX_XATTRS_KEPT: usize = 16 << 20;
+const REPO: &str = "sysroot/ostree/repo/";
+
+/// What an ostree layer held.
+#[derive(Debug, Default)]
+pub struct OstreeLayer {
+    /// The commit of a base layer.
+    pub commit: Option<Digest>,
+    /// All file objects, whether they were new or not.
+    pub files: BTreeSet<Digest>,
+}
+
+/// Which objects a layer may hold.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OstreeLayerKind {
+    /// The commit layer: the commit first, then metadata and files.
+    Base,
+    /// Files only.
+    Chunk,
+}
+
+/// Imports one layer whole.
+pub fn import<R: BufRead>(
+    mut tar: TarStream<R>,
+    kind: OstreeLayerKind,
+    stage: &mut LayerStage,
+) -> Result<OstreeLayer, LayerError> {
+    let mut import = Import { kind, stage, layer: OstreeLayer::default(), xattrs: XattrSets::default() };
+    while let Some(entry) = tar.next_entry()? {
+        import.entry(&entry, &mut tar)?;
+    }
+    if import.xattrs.pending.is_some() {
+        return Err(refuse("the end of the layer", "attributes without their file"));
+    }
+    if kind == OstreeLayerKind::Base && import.layer.commit.is_none() {
+        return Err(refuse("the end of the layer", "the commit layer has no commit"));
+    }
+    let layer = import.layer;
+    tar.drain()?;
+    Ok(layer)
+}
+
+/// Attribute sets seen in this layer.
+#[derive(Debug, Default)]
+struct XattrSets {
+    /// By the sha256 of their bytes; bounded by `MAX_XATTRS_KEPT`.
+    known: HashMap<String, Xattrs>,
+    kept: usize,
+    /// For the file object that must come next.
+    pending: Option<(Digest, Xattrs)>,
+}
+
+struct Import<'a> {
+    kind: OstreeLayerKind,
+    stage: &'a mut LayerStage,
+    layer: OstreeLayer,
+    xattrs: XattrSets,
+}
+
+impl Import<'_> {
+    fn entry<R: BufRead>(
+        &mut self,
+        entry: &Entry,
+        tar: &mut TarStream<R>,
+    ) -> Result<(), LayerError> {
+        let path = std::str::from_utf8(&entry.path).map_err(|_| LayerError::Path {
+            path: entry.display(),
+            reason: "has a path that is not UTF-8",
+        })?;
+        let path = path.strip_prefix("./").unwrap_or(path);
+        let Some(path) = path.strip_prefix(REPO) else { return Ok(()) };
+        if entry.kind == Kind::Directory || path == "config" || path.starts_with("refs") {
+            return Ok(());
+        }
+        if let Some(name) = path.strip_prefix("xattrs/") {
+            return self.xattr_set(name, entry, tar);
+        }
+        let object = path.strip_prefix("objects/").and_then(|p| p.split_once('/'));
+        let object = object.and_then(|(dir, rest)| Some((dir, rest.split_once('.')?)));
+        let Some((dir, (rest, extension))) = object else {
+            return Err(refuse(path, "it is not where objects are"));
+        };
+        let name = Digest::from_hex(&format!("{dir}{rest}"));
+        let name = name.map_err(|_| refuse(path, "its name is not a checksum"))?;
+        match extension {
+            "file" => self.file(name, entry, tar),
+            "file-xattrs" => self.xattr_set(&name.hex(), entry, tar),
+            "file-xattrs-link" | "file.xattrs" => self.xattr_link(name, entry, tar),
+            "commit" => self.commit(name, entry, tar),
+            "commitmeta" => self.commit_meta(name, entry, tar),
+            "dirtree" => self.metadata(ObjectKind::DirTree, name, entry, tar),
+            "dirmeta" => self.metadata(ObjectKind::DirMeta, name, entry, tar),
+            _ => Err(refuse(path, "it is of no kind that ostree knows")),
+        }
+    }
+
+    fn file<R: BufRead>(
+        &mut self,
+        name: Digest,
+        entry: &Entry,
+        tar: &mut TarStream<R>,
+    ) -> Result<(), LayerError> {
+        self.require_commit(entry)?;
+        let path = entry.display();
+        let xattrs = match self.xattrs.pending.take() {
+            Some((owner, xattrs)) if owner == name => xattrs,
+            Some(_) => return Err(refuse(&path, "the attributes before it are another file's")),
+            None => return Err(refuse(&path, "its attributes do not stand before it")),
+        };
+        if !self.layer.files.insert(name) {
+            return Err(refuse(&path, "it stands in the layer twice"));
+        }
+        let mut meta =
+            FileMeta { uid: entry.uid, gid: entry.gid, mode: entry.mode, target: Vec::new(), xattrs };
+        match entry.kind {
+            Kind::Regular => {
+                meta.mode |= S_IFREG;
+                self.stage.file(&meta, entry.size, Some(name), tar)?;
+            }
+            Kind::Symlink => {
+                meta.mode |= S_IFLNK;
+                meta.target.clone_from(&entry.link);
+                self.stage.file(&meta, 0, Some(name), &mut Whole(None))?;
+            }
+            _ => return Err(refuse(&path, "it is neither a regular file nor a symbolic link")),
+        }
+        Ok(())
+    }
+
+    fn commit<R: BufRead>(
+        &mut self,
+        name: Digest,
+        entry: &Entry,
+        tar: &mut TarStream<R>,
+    ) -> Result<(), LayerError> {
+        if self.kind == OstreeLayerKind::Base && self.layer.commit.is_some() {
+            return Err(refuse(&entry.display(), "the layer has a second commit"));
+        }
+        if self.kind == OstreeLayerKind::Base && !self.layer.files.is_empty() {
+            return Err(refuse(&entry.display(), "the commit is not the first object"));
+        }
+        self.metadata_object(ObjectKind::Commit, name, entry, tar)?;
+        self.layer.commit = Some(name);
+        Ok(())
+    }
+
+    fn commit_meta<R: BufRead>(
+        &mut self,
+        name: Digest,
+        entry: &Entry,
+        tar: &mut TarStream<R>,
+    ) -> Result<(), LayerError> {
+        if self.layer.commit != Some(name) {
+            return Err(refuse(&entry.display(), "it belongs to another commit"));
+        }
+        let data = read(entry, tar, MAX_METADATA)?;
+        Ok(self.stage.detached_metadata(name, &data)?)
+    }
+
+    fn metadata<R: BufRead>(
+        &mut self,
+        kind: ObjectKind,
+        name: Digest,
+        entry: &Entry,
+        tar: &mut TarStream<R>,
+    ) -> Result<(), LayerError> {
+        self.require_commit(entry)?;
+        self.metadata_object(kind, name, entry, tar)
+    }
+
+    fn metadata_object<R: BufRead>(
+        &mut self,
+        kind: ObjectKind,
+        name: Digest,
+        entry: &Entry,
+        tar: &mut TarStream<R>,
+    ) -> Result<(), LayerError> {
+        if self.kind == OstreeLayerKind::Chunk {
+            return Err(refuse(&entry.display(), "a chunk layer may only have file objects"));
+        }
+        let data = read(entry, tar, MAX_METADATA)?;
+        let found = Digest::of(&data);
+        if found != name {
+            return Err(LayerError::Checksum { name: entry.display(), found });
+        }
+        let malformed = |source| LayerError::Malformed { name: entry.display(), source };
+        match kind {
+            ObjectKind::DirTree => drop(DirTree::parse(&data).map_err(malformed)?),
+            ObjectKind::DirMeta => drop(gvariant::parse_metadata(&data).map_err(malformed)?),
+            _ => {}
+        }
+        self.stage.metadata(kind, &data)?;
+        Ok(())
+    }
+
+    /// A set of attributes under the sha256 of its bytes, for links that follow.
+    fn xattr_set<R: BufRead>(
+        &mut self,
+        name: &str,
+        entry: &Entry,
+        tar: &mut TarStream<R>,
+    ) -> Result<(), LayerError> {
+        let (data, xattrs) = read_xattrs(entry, tar)?;
+        let found = Digest::of(&data);
+        if found.hex() != name {
+            return Err(LayerError::Checksum { name: entry.display(), found });
+        }
+        self.xattrs.kept += data.len();
+        if self.xattrs.kept > MAX_XATTRS_KEPT {
+            return Err(refuse(&entry.display(), "the layer's attributes are too large in all"));
+        }
+        self.xattrs.known.insert(name.into(), xattrs);
+        Ok(())
+    }
+
+    /// The attributes of the file object that must follow: a link to a set, or the set itself.
+    fn xattr_link<R: BufRead>(
+        &mut self,
+        owner: Digest,
+        entry: &Entry,
+        tar: &mut TarStream<R>,
+    ) -> Result<(), LayerError> {
+        let path = entry.display();
+        if self.xattrs.pending.is_some() {
+            return Err(refuse(&path, "the attributes before it have no file"));
+        }
+        let xattrs = match entry.kind {
+            Kind::Regular => read_xattrs(entry, tar)?.1,
+            Kind::HardLink => {
+                let target = String::from_utf8_lossy(&entry.link);
+                let name = set_name(&target).ok_or_else(|| refuse(&path, "its target has no name"))?;
+                let known = self.xattrs.known.get(&name).cloned();
+                known.ok_or_else(|| refuse(&path, "its target is not in this layer"))?
+            }
+            _ => return Err(refuse(&path, "it is neither a regular file nor a hard link")),
+        };
+        self.xattrs.pending = Some((owner, xattrs));
+        Ok(())
+    }
+
+    fn require_commit(&self, entry: &Entry) -> Result<(), LayerError> {
+        match (self.kind, self.layer.commit) {
+            (OstreeLayerKind::Base, None) => {
+                Err(refuse(&entry.display(), "the commit is not the first object"))
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+/// The checksum in the path of an attribute set: `…/objects/ab/cd….file-xattrs` or `…/xattrs/abcd…`.
+fn set_name(target: &str) -> Option<String> {
+    let (dirs, file) = target.rsplit_once('/')?;
+    match file.strip_suffix(".file-xattrs") {
+        Some(rest) => Some(format!("{}{rest}", dirs.rsplit('/').next()?)),
+        None => Some(file.into()),
+    }
+}
+
+fn read_xattrs<R: BufRead>(
+    entry: &Entry,
+    tar: &mut TarStream<R>,
+) -> Result<(Vec<u8>, Xattrs), LayerError> {
+    let data = read(entry, tar, MAX_XATTRS)?;
+    let malformed = |source| LayerError::Malformed { name: entry.display(), source };
+    let xattrs = gvariant::parse_xattrs(&data).map_err(malformed)?;
+    Ok((data, xattrs))
+}
+
+fn read<R: BufRead>(
+    entry: &Entry,
+    tar: &mut TarStream<R>,
+    limit: u64,
+) -> Result<Vec<u8>, LayerError> {
+    if entry.kind != Kind::Regular {
+        return Err(refuse(&entry.display(), "it is not a regular file"));
+    }
+    if entry.size > limit {
+        return Err(refuse(&entry.display(), "it is too large (limits: metadata 10 MiB, attributes 1 MiB)"));
+    }
+    let mut data = Vec::with_capacity(entry.size as usize);
+    while let Some(chunk) = tar.chunk()? {
+        data.extend_from_slice(chunk);
+    }
+    Ok(data)
+}
+
+fn refuse(name: &str, reason: &'static str) -> LayerError {
+    LayerError::Object { name: name.into(), reason }
+}

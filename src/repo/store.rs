@@ -1,0 +1,223 @@
+//! An ostree repository as Bowline uses it: a handle on libostree's, and direct reads of loose
+//! objects. Checksums in, objects out. Never writes under a final name; that is `staging`'s.
+
+use std::os::fd::OwnedFd;
+use std::path::Path;
+
+use anyhow::{Context, Result, anyhow};
+use fn_error_context::context;
+use ostree::gio;
+use thiserror::Error;
+
+use super::gvariant::{self, DirTree};
+use super::object::{FileMeta, ObjectKind};
+use super::staging::{Staging, StorageMode};
+use super::tree::TreeReader;
+use crate::image::Digest;
+use crate::sys::fs as sysfs;
+
+/// Largest metadata object that is read, bytes (libostree's own limit is 128 MiB).
+const MAX_METADATA: u64 = 128 << 20;
+/// Largest header of an archive object: a link target and attributes.
+const MAX_HEADER: usize = 2 << 20;
+
+/// A repository whose mode or configuration Bowline cannot write into.
+#[derive(Debug, Error)]
+pub enum RepoUnsupported {
+    /// A mode that does not keep what an OS needs.
+    #[error(
+        "the repository has mode {0}, but only bare, bare-user and archive repositories can hold OS images"
+    )]
+    Mode(String),
+    /// fs-verity is asked for on every object.
+    #[error("the repository asks for fs-verity on every object, which this version does not set")]
+    Verity,
+}
+
+/// An open repository. Send, not Sync: one handle per thread.
+#[derive(Debug)]
+pub struct Repo {
+    repo: ostree::Repo,
+    dir: OwnedFd,
+    objects: OwnedFd,
+    mode: StorageMode,
+}
+
+impl Repo {
+    /// Opens the repository in a directory.
+    #[context("Opening ostree repository {}", path.display())]
+    pub fn open(path: &Path) -> Result<Self> {
+        let repo = ostree::Repo::new(&gio::File::for_path(path));
+        repo.open(gio::Cancellable::NONE)?;
+        Self::wrap(repo)
+    }
+
+    /// Takes a repository that is open already.
+    pub fn wrap(repo: ostree::Repo) -> Result<Self> {
+        let dir = repo.dfd_borrow().try_clone_to_owned()?;
+        let mode = match repo.mode() {
+            ostree::RepoMode::Bare => StorageMode::Bare,
+            ostree::RepoMode::BareUser => StorageMode::BareUser,
+            ostree::RepoMode::Archive => StorageMode::Archive,
+            other => return Err(RepoUnsupported::Mode(format!("{other:?}")).into()),
+        };
+        let objects = sysfs::open_dir(&dir, "objects").context("Opening its objects")?;
+        Ok(Self { repo, dir, objects, mode })
+    }
+
+    /// A second handle on the same repository, for another thread.
+    pub fn reopen(&self) -> Result<Self> {
+        let dir = self.repo.dfd_borrow();
+        let repo = ostree::Repo::open_at_dir(dir, ".").context("Reopening the repository")?;
+        Self::wrap(repo)
+    }
+
+    /// libostree's handle.
+    pub const fn ostree(&self) -> &ostree::Repo {
+        &self.repo
+    }
+
+    /// How files are stored.
+    pub const fn mode(&self) -> StorageMode {
+        self.mode
+    }
+
+    /// Takes the shared repository lock for as long as the result lives: nobody prunes meanwhile.
+    /// Waits as long as the repository's `core.lock-timeout-secs` says.
+    pub fn lock_shared(&self) -> Result<SharedLock> {
+        let repo = self.reopen()?.repo;
+        repo.prepare_transaction(gio::Cancellable::NONE)
+            .context("Taking the lock of the ostree repository")?;
+        Ok(SharedLock(repo))
+    }
+
+    /// A staging directory in this repository.
+    pub fn staging(&self) -> Result<Staging> {
+        let flag = |group: &str, key: &str| self.repo.config().string(group, key).ok();
+        let is = |value: Option<ostree::glib::GString>, words: &[&str]| {
+            value.is_some_and(|v| words.contains(&v.as_str()))
+        };
+        if is(flag("ex-integrity", "fsverity"), &["yes", "true", "1"]) {
+            return Err(RepoUnsupported::Verity.into());
+        }
+        let sync = !is(flag("core", "fsync"), &["false", "0"]);
+        let dir = self.dir.try_clone().context("Duplicating a directory handle")?;
+        Staging::new(dir, self.mode, sync).context("Making a staging directory in the repository")
+    }
+
+    /// Bytes that may still be written to the repository's file system.
+    pub fn available_bytes(&self) -> Result<u64> {
+        sysfs::available_bytes(&self.dir).context("Asking for free space")
+    }
+
+    /// The commit a ref points to.
+    pub fn resolve_ref(&self, name: &str) -> Result<Option<String>> {
+        let commit = self.repo.resolve_rev(name, true);
+        let commit = commit.with_context(|| format!("Resolving ref {name}"))?;
+        Ok(commit.map(Into::into))
+    }
+
+    /// Whether an object is here; a commit that is partial is.
+    pub fn has(&self, checksum: Digest, kind: ObjectKind) -> Result<bool> {
+        let name = self.loose_path(checksum, kind);
+        sysfs::exists(&self.objects, &name).with_context(|| format!("Looking for object {name}"))
+    }
+
+    fn loose_path(&self, checksum: Digest, kind: ObjectKind) -> String {
+        let mut name = checksum.hex();
+        name.insert(2, '/');
+        name.push('.');
+        name.push_str(kind.extension(self.mode == StorageMode::Archive));
+        name
+    }
+
+    fn metadata_object(&self, checksum: Digest, kind: ObjectKind) -> Result<Vec<u8>> {
+        let name = self.loose_path(checksum, kind);
+        let data = sysfs::read_optional(&self.objects, &name, MAX_METADATA);
+        let data = data.with_context(|| format!("Reading object {name}"))?;
+        data.ok_or_else(|| anyhow!("object {name} is missing: run `ostree fsck` on the repository"))
+    }
+
+    /// Root of a commit: its dirtree and dirmeta.
+    #[context("Reading commit {commit}")]
+    pub fn commit_root(&self, commit: &str) -> Result<(Digest, Digest)> {
+        let (variant, _) = self.repo.load_commit(commit)?;
+        let member = |index| {
+            let bytes = variant.child_value(index);
+            let bytes: [u8; 32] = bytes.data().try_into().context("Reading its root")?;
+            anyhow::Ok(Digest::from_bytes(bytes))
+        };
+        Ok((member(6)?, member(7)?))
+    }
+
+    /// Whether a commit is here with all it refers to, as far as its state says.
+    pub fn has_complete_commit(&self, commit: &str) -> Result<bool> {
+        let Ok(checksum) = Digest::from_hex(commit) else { return Ok(false) };
+        if !self.has(checksum, ObjectKind::Commit)? {
+            return Ok(false);
+        }
+        let (_, state) = self.repo.load_commit(commit)?;
+        Ok(!state.contains(ostree::RepoCommitState::PARTIAL))
+    }
+
+    /// Metadata of a directory.
+    pub fn dirmeta(&self, checksum: Digest) -> Result<FileMeta> {
+        let data = self.metadata_object(checksum, ObjectKind::DirMeta)?;
+        let (uid, gid, mode, xattrs) = gvariant::parse_metadata(&data)?;
+        Ok(FileMeta { uid, gid, mode, target: Vec::new(), xattrs })
+    }
+
+    /// Metadata of a file object and the size of its content.
+    #[context("Reading metadata of file object {checksum}")]
+    pub fn file_meta(&self, checksum: Digest) -> Result<(FileMeta, u64)> {
+        let name = self.loose_path(checksum, ObjectKind::File);
+        match self.mode {
+            StorageMode::Bare => super::loose::bare(&self.objects, &name),
+            StorageMode::BareUser => super::loose::bare_user(&self.objects, &name),
+            StorageMode::Archive => super::loose::archive(&self.objects, &name, MAX_HEADER),
+        }
+    }
+
+    /// Content of a regular file object, at most `limit` bytes.
+    pub fn file_content(&self, checksum: Digest, limit: u64) -> Result<Vec<u8>> {
+        use ostree::prelude::*;
+        let loaded = self.repo.load_file(&checksum.hex(), gio::Cancellable::NONE);
+        let (input, _, _) = loaded.with_context(|| format!("Opening file object {checksum}"))?;
+        let mut data = Vec::new();
+        let Some(input) = input else { return Ok(data) };
+        loop {
+            let part = input.read_bytes(64 << 10, gio::Cancellable::NONE);
+            let part = part.with_context(|| format!("Reading file object {checksum}"))?;
+            if part.is_empty() {
+                return Ok(data);
+            }
+            data.extend_from_slice(&part);
+            if data.len() as u64 > limit {
+                return Err(anyhow!("file object {checksum} is larger than {limit} bytes"));
+            }
+        }
+    }
+}
+
+impl TreeReader for Repo {
+    fn dirtree(&self, checksum: Digest) -> Result<DirTree> {
+        let data = self.metadata_object(checksum, ObjectKind::DirTree)?;
+        DirTree::parse(&data).with_context(|| format!("Reading directory tree {checksum}"))
+    }
+
+    fn is_symlink(&self, checksum: Digest) -> Result<bool> {
+        Ok(self.file_meta(checksum)?.0.is_symlink())
+    }
+}
+
+/// The shared lock of a repository; dropping it gives it back.
+#[derive(Debug)]
+pub struct SharedLock(ostree::Repo);
+
+impl Drop for SharedLock {
+    fn drop(&mut self) {
+        if let Err(error) = self.0.abort_transaction(gio::Cancellable::NONE) {
+            tracing::warn!("giving back the lock of the ostree repository: {error}");
+        }
+    }
+}

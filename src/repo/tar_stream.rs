@@ -1,0 +1,523 @@
+//! A tar stream as entries with their content. Bytes of a layer come in, entries go out one by
+//! one; content is handed on in slices without being copied. Knows ustar, PAX, GNU long names and
+//! GNU and PAX sparse files. Never seeks, never holds more of an entry than its headers.
+//!
+//! Formats: POSIX pax(1), "ustar Interchange Format" and "pax Interchange Format"; GNU tar manual,
+//! "Storing Sparse Files". The reading of single header fields is the `tar` crate's.
+
+use std::io::{self, BufRead};
+
+use base64::Engine as _;
+use tar::{EntryType, Header};
+use thiserror::Error;
+
+use super::pax;
+
+const BLOCK: u64 = 512;
+/// Largest PAX or GNU extension header, bytes: an attribute of 1 MiB and change.
+const MAX_EXTENSION: u64 = 2 << 20;
+/// Longest path or link target, bytes (Linux's PATH_MAX).
+const MAX_PATH: usize = 4096;
+/// Most pieces of data in a sparse file.
+const MAX_SPARSE: usize = 1 << 20;
+const ZEROS: [u8; 16 << 10] = [0; 16 << 10];
+
+/// Why a stream is not a tar that Bowline reads.
+#[derive(Debug, Error)]
+pub enum TarError {
+    /// The stream itself failed: transfer, inflate.
+    #[error("the stream breaks off or is garbage")]
+    Read(#[from] io::Error),
+    /// The stream ends inside an entry.
+    #[error("the tar stream ends in the middle of {0:?}")]
+    Truncated(String),
+    /// A header whose checksum or numbers are wrong.
+    #[error("the tar stream has a broken header after {0:?}")]
+    Header(String),
+    /// An extension header that is too large or does not parse.
+    #[error("the tar stream has an unusable {what} header before or at {path:?}")]
+    Extension {
+        /// Which extension.
+        what: &'static str,
+        /// The entry before it, or it is for.
+        path: String,
+    },
+    /// An entry of a type that has no place in a layer.
+    #[error("the tar stream has an entry {path:?} of type {kind:?}, which is not supported")]
+    Kind {
+        /// The entry.
+        path: String,
+        /// The type byte as a character.
+        kind: char,
+    },
+}
+
+/// What an entry is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// A file with content.
+    Regular,
+    /// Another name of a file; `link` is its path in the archive.
+    HardLink,
+    /// A symbolic link to `link`.
+    Symlink,
+    /// A directory.
+    Directory,
+    /// A character or block device.
+    Device,
+    /// A named pipe.
+    Fifo,
+}
+
+/// One entry, extensions applied. Paths are as the archive has them: not to be trusted.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Entry {
+    /// What it is.
+    pub kind: Kind,
+    /// Its path.
+    pub path: Vec<u8>,
+    /// Target of a link.
+    pub link: Vec<u8>,
+    /// Permission bits with set-id and sticky bits, no file type.
+    pub mode: u32,
+    /// Owner.
+    pub uid: u32,
+    /// Group.
+    pub gid: u32,
+    /// Seconds since 1970.
+    pub mtime: u64,
+    /// Bytes of content, holes of sparse files included.
+    pub size: u64,
+    /// Extended attributes, sorted by name.
+    pub xattrs: Vec<(Vec<u8>, Vec<u8>)>,
+}
+
+impl Entry {
+    /// The path for messages.
+    pub fn display(&self) -> String {
+        String::from_utf8_lossy(&self.path).into_owned()
+    }
+}
+
+/// A piece of data in a sparse file: where it belongs and how long it is.
+type Piece = (u64, u64);
+
+/// Reads entries off a stream.
+#[derive(Debug)]
+pub struct TarStream<R> {
+    input: R,
+    /// Path of the entry before, for messages.
+    last: String,
+    /// Bytes of the current entry that are still in the stream, without padding.
+    stored: u64,
+    padding: u64,
+    /// Bytes of the slice handed out last that are to be taken off the input.
+    taken: usize,
+    /// Data pieces that are still to come (reversed), and the position in the file.
+    pieces: Vec<Piece>,
+    position: u64,
+    size: u64,
+}
+
+impl<R: BufRead> TarStream<R> {
+    /// Starts at the first header.
+    pub fn new(input: R) -> Self {
+        Self {
+            input,
+            last: "the beginning".into(),
+            stored: 0,
+            padding: 0,
+            taken: 0,
+            pieces: Vec::new(),
+            position: 0,
+            size: 0,
+        }
+    }
+
+    /// The next entry; what is left of the one before is skipped. `None` at the end.
+    pub fn next_entry(&mut self) -> Result<Option<Entry>, TarError> {
+        self.skip_rest()?;
+        let mut extensions = Extensions::default();
+        loop {
+            let Some(header) = self.read_header()? else { return Ok(None) };
+            let size = header.entry_size().map_err(|_| self.broken())?;
+            match header.entry_type() {
+                EntryType::GNULongName => {
+                    extensions.path = Some(self.read_long(size, "GNU long name")?);
+                }
+                EntryType::GNULongLink => {
+                    extensions.link = Some(self.read_long(size, "GNU long link")?);
+                }
+                EntryType::XHeader => {
+                    let data = self.read_extension(size, "PAX")?;
+                    extensions.pax(&data).map_err(|()| self.unusable("PAX"))?;
+                }
+                EntryType::XGlobalHeader => drop(self.read_extension(size, "PAX global")?),
+                _ => return self.entry(&header, size, extensions).map(Some),
+            }
+        }
+    }
+
+    /// The next slice of the current entry's content; `None` at its end.
+    pub fn chunk(&mut self) -> Result<Option<&[u8]>, TarError> {
+        self.consume_taken();
+        let Some(&(offset, length)) = self.pieces.last() else {
+            return Ok(self.hole(self.size));
+        };
+        if self.position < offset {
+            return Ok(self.hole(offset));
+        }
+        let left = offset + length - self.position;
+        if left == 0 {
+            self.pieces.pop();
+            return self.chunk();
+        }
+        let last = &self.last;
+        let data = self.input.fill_buf()?;
+        if data.is_empty() {
+            return Err(TarError::Truncated(last.clone()));
+        }
+        let take = usize::try_from(left).unwrap_or(usize::MAX).min(data.len());
+        self.taken = take;
+        self.stored -= take as u64;
+        self.position += take as u64;
+        Ok(Some(&data[..take]))
+    }
+
+    /// Takes the rest of the stream after the last entry, so that digests cover all of it.
+    pub fn drain(mut self) -> Result<(), TarError> {
+        self.skip_rest()?;
+        loop {
+            let length = self.input.fill_buf()?.len();
+            if length == 0 {
+                return Ok(());
+            }
+            self.input.consume(length);
+        }
+    }
+
+    fn hole(&mut self, until: u64) -> Option<&'static [u8]> {
+        let length = (until - self.position).min(ZEROS.len() as u64);
+        self.position += length;
+        (length > 0).then(|| &ZEROS[..length as usize])
+    }
+
+    fn consume_taken(&mut self) {
+        self.input.consume(std::mem::take(&mut self.taken));
+    }
+
+    fn skip_rest(&mut self) -> Result<(), TarError> {
+        self.consume_taken();
+        let mut left = self.stored + self.padding;
+        while left > 0 {
+            let length = self.input.fill_buf()?.len();
+            if length == 0 {
+                return Err(TarError::Truncated(self.last.clone()));
+            }
+            let take = usize::try_from(left).unwrap_or(usize::MAX).min(length);
+            self.input.consume(take);
+            left -= take as u64;
+        }
+        (self.stored, self.padding, self.size, self.position) = (0, 0, 0, 0);
+        self.pieces.clear();
+        Ok(())
+    }
+
+    /// A header block, or `None` at a zero block or the end of the stream.
+    fn read_header(&mut self) -> Result<Option<Header>, TarError> {
+        let mut block = [0; BLOCK as usize];
+        let mut filled = 0;
+        while filled < block.len() {
+            match self.input.read(&mut block[filled..]) {
+                Ok(0) if filled == 0 => return Ok(None),
+                Ok(0) => return Err(TarError::Truncated(self.last.clone())),
+                Ok(count) => filled += count,
+                Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+                Err(e) => return Err(e.into()),
+            }
+        }
+        if block.iter().all(|b| *b == 0) {
+            return Ok(None);
+        }
+        let sum = |(i, byte): (usize, &u8)| u32::from(if (148..156).contains(&i) { b' ' } else { *byte });
+        let sum: u32 = block.iter().enumerate().map(sum).sum();
+        let header = Header::from_byte_slice(&block);
+        match header.cksum() {
+            Ok(stated) if stated == sum => Ok(Some(header.clone())),
+            _ => Err(self.broken()),
+        }
+    }
+
+    fn read_extension(&mut self, size: u64, what: &'static str) -> Result<Vec<u8>, TarError> {
+        if size > MAX_EXTENSION {
+            return Err(self.unusable(what));
+        }
+        self.begin(size);
+        let mut data = Vec::with_capacity(size as usize);
+        while let Some(chunk) = self.chunk()? {
+            data.extend_from_slice(chunk);
+        }
+        self.skip_rest()?;
+        Ok(data)
+    }
+
+    fn read_long(&mut self, size: u64, what: &'static str) -> Result<Vec<u8>, TarError> {
+        let mut data = self.read_extension(size, what)?;
+        let end = data.iter().position(|b| *b == 0).unwrap_or(data.len());
+        data.truncate(end);
+        Ok(data)
+    }
+
+    /// Sets up the reading of `size` stored bytes that are one piece.
+    fn begin(&mut self, size: u64) {
+        self.stored = size;
+        self.padding = size.next_multiple_of(BLOCK) - size;
+        self.pieces = vec![(0, size)];
+        (self.size, self.position) = (size, 0);
+    }
+
+    fn entry(
+        &mut self,
+        header: &Header,
+        size: u64,
+        mut extensions: Extensions,
+    ) -> Result<Entry, TarError> {
+        let path = extensions.path.take().unwrap_or_else(|| header.path_bytes().into_owned());
+        self.last = String::from_utf8_lossy(&path).chars().take(200).collect();
+        let kind = self.kind(header, &path)?;
+        let link = extensions.link.take();
+        let link = link.or_else(|| header.link_name_bytes().map(Into::into)).unwrap_or_default();
+        if path.is_empty() || path.len() > MAX_PATH || link.len() > MAX_PATH {
+            return Err(self.broken());
+        }
+        let number = |value: io::Result<u64>| value.ok().and_then(|v| u32::try_from(v).ok());
+        let uid = extensions.uid.or_else(|| number(header.uid()));
+        let gid = extensions.gid.or_else(|| number(header.gid()));
+        let stored = if kind == Kind::Regular { extensions.size.unwrap_or(size) } else { 0 };
+        // Some writers give directories and links a size, but no content follows for these types.
+        self.begin(stored.min(u64::MAX - BLOCK));
+        if kind == Kind::Regular {
+            self.sparse(header, &extensions)?;
+        }
+        Ok(Entry {
+            kind,
+            link,
+            mode: header.mode().map_err(|_| self.broken())? & 0o7777,
+            uid: uid.ok_or_else(|| self.broken())?,
+            gid: gid.ok_or_else(|| self.broken())?,
+            mtime: header.mtime().unwrap_or(0),
+            size: self.size,
+            xattrs: extensions.into_xattrs(),
+            path,
+        })
+    }
+
+    fn kind(&self, header: &Header, path: &[u8]) -> Result<Kind, TarError> {
+        Ok(match header.entry_type() {
+            // The oldest format marks directories by a slash alone.
+            EntryType::Regular if path.ends_with(b"/") => Kind::Directory,
+            EntryType::Regular | EntryType::Continuous | EntryType::GNUSparse => Kind::Regular,
+            EntryType::Link => Kind::HardLink,
+            EntryType::Symlink => Kind::Symlink,
+            EntryType::Char | EntryType::Block => Kind::Device,
+            EntryType::Directory => Kind::Directory,
+            EntryType::Fifo => Kind::Fifo,
+            other => {
+                let kind = char::from(other.as_byte());
+                return Err(TarError::Kind { path: self.last.clone(), kind });
+            }
+        })
+    }
+
+    /// Replaces the single piece by a sparse file's map, whichever way it is stored.
+    fn sparse(&mut self, header: &Header, extensions: &Extensions) -> Result<(), TarError> {
+        let (pieces, size) = if header.entry_type() == EntryType::GNUSparse {
+            self.old_gnu_map(header)?
+        } else if extensions.sparse_in_data {
+            let real = extensions.sparse_size.ok_or_else(|| self.unusable("sparse"))?;
+            (self.map_in_data()?, real)
+        } else if let (Some(map), Some(size)) = (&extensions.sparse_map, extensions.sparse_size) {
+            (map.clone(), size)
+        } else {
+            return Ok(());
+        };
+        let mut end = 0;
+        for (offset, length) in &pieces {
+            let next = offset.checked_add(*length).filter(|next| *offset >= end && *next <= size);
+            end = next.ok_or_else(|| self.unusable("sparse"))?;
+        }
+        if pieces.iter().map(|p| p.1).sum::<u64>() != self.stored {
+            return Err(self.unusable("sparse"));
+        }
+        self.pieces = pieces;
+        self.pieces.reverse();
+        (self.size, self.position) = (size, 0);
+        Ok(())
+    }
+
+    /// GNU's own format: four pieces in the header, more in blocks that follow it.
+    fn old_gnu_map(&mut self, header: &Header) -> Result<(Vec<Piece>, u64), TarError> {
+        let bad = || TarError::Extension { what: "sparse", path: self.last.clone() };
+        let gnu = header.as_gnu().ok_or_else(bad)?;
+        let size = gnu.real_size().map_err(|_| bad())?;
+        let mut map = Vec::new();
+        let mut push = |headers: &[tar::GnuSparseHeader]| -> io::Result<()> {
+            for piece in headers.iter().filter(|piece| !piece.is_empty()) {
+                map.push((piece.offset()?, piece.length()?));
+            }
+            Ok(())
+        };
+        push(&gnu.sparse).map_err(|_| bad())?;
+        let mut extended = gnu.is_extended();
+        let mut blocks = 0;
+        while extended {
+            let mut block = tar::GnuExtSparseHeader::new();
+            let read = self.input.read_exact(block.as_mut_bytes());
+            read.map_err(|_| TarError::Truncated(self.last.clone()))?;
+            let bad = || TarError::Extension { what: "sparse", path: self.last.clone() };
+            push(&block.sparse).map_err(|_| bad())?;
+            extended = block.is_extended();
+            blocks += 1;
+            if blocks > MAX_SPARSE / 21 {
+                return Err(bad());
+            }
+        }
+        Ok((map, size))
+    }
+
+    /// PAX format 1.0: the map stands in front of the data, decimal lines padded to a block.
+    fn map_in_data(&mut self) -> Result<Vec<Piece>, TarError> {
+        let mut used = 0;
+        let count = self.map_number(&mut used)?;
+        if count > MAX_SPARSE as u64 {
+            return Err(self.unusable("sparse"));
+        }
+        let mut map = Vec::new();
+        for _ in 0..count {
+            map.push((self.map_number(&mut used)?, self.map_number(&mut used)?));
+        }
+        while used % BLOCK != 0 {
+            self.map_byte(&mut used)?;
+        }
+        Ok(map)
+    }
+
+    fn map_number(&mut self, used: &mut u64) -> Result<u64, TarError> {
+        let mut number = 0u64;
+        loop {
+            let byte = self.map_byte(used)?;
+            if byte == b'\n' {
+                return Ok(number);
+            }
+            let digit = char::from(byte).to_digit(10).map(u64::from);
+            let next = digit.and_then(|d| number.checked_mul(10)?.checked_add(d));
+            number = next.ok_or_else(|| self.unusable("sparse"))?;
+        }
+    }
+
+    fn map_byte(&mut self, used: &mut u64) -> Result<u8, TarError> {
+        let mut byte = [0];
+        self.stored = self.stored.checked_sub(1).ok_or_else(|| self.unusable("sparse"))?;
+        let read = self.input.read_exact(&mut byte);
+        read.map_err(|_| TarError::Truncated(self.last.clone()))?;
+        *used += 1;
+        Ok(byte[0])
+    }
+
+    fn broken(&self) -> TarError {
+        TarError::Header(self.last.clone())
+    }
+
+    fn unusable(&self, what: &'static str) -> TarError {
+        TarError::Extension { what, path: self.last.clone() }
+    }
+}
+
+/// What extension headers said about the entry that follows them.
+#[derive(Debug, Default)]
+struct Extensions {
+    path: Option<Vec<u8>>,
+    link: Option<Vec<u8>>,
+    size: Option<u64>,
+    uid: Option<u32>,
+    gid: Option<u32>,
+    xattrs: Vec<(Vec<u8>, Vec<u8>)>,
+    sparse_map: Option<Vec<Piece>>,
+    sparse_size: Option<u64>,
+    sparse_in_data: bool,
+}
+
+impl Extensions {
+    fn pax(&mut self, data: &[u8]) -> Result<(), ()> {
+        let mut offsets = Vec::new();
+        let mut name = None;
+        for record in pax::Records::new(data) {
+            let (key, value) = record.map_err(|_| ())?;
+            match key {
+                b"path" => self.path = Some(value.into()),
+                b"linkpath" => self.link = Some(value.into()),
+                b"size" => self.size = Some(number(value)?),
+                b"uid" => self.uid = Some(number(value)?.try_into().map_err(|_| ())?),
+                b"gid" => self.gid = Some(number(value)?.try_into().map_err(|_| ())?),
+                b"GNU.sparse.name" => name = Some(value.to_vec()),
+                b"GNU.sparse.size" | b"GNU.sparse.realsize" => {
+                    self.sparse_size = Some(number(value)?);
+                }
+                b"GNU.sparse.major" => self.sparse_in_data = value == b"1",
+                b"GNU.sparse.map" => offsets = numbers(value)?,
+                b"GNU.sparse.offset" | b"GNU.sparse.numbytes" => offsets.push(number(value)?),
+                _ => self.xattr(key, value),
+            }
+        }
+        self.path = name.or(self.path.take());
+        if offsets.len() % 2 != 0 || offsets.len() / 2 > MAX_SPARSE {
+            return Err(());
+        }
+        if !offsets.is_empty() {
+            self.sparse_map = Some(offsets.chunks_exact(2).map(|p| (p[0], p[1])).collect());
+        }
+        Ok(())
+    }
+
+    /// `SCHILY.xattr.NAME` is raw; `LIBARCHIVE.xattr.NAME` is percent-encoded and base64.
+    fn xattr(&mut self, key: &[u8], value: &[u8]) {
+        if let Some(name) = key.strip_prefix(b"SCHILY.xattr.") {
+            self.xattrs.retain(|(known, _)| known != name);
+            self.xattrs.push((name.into(), value.into()));
+        } else if let Some(name) = key.strip_prefix(b"LIBARCHIVE.xattr.") {
+            let name = percent_decode(name);
+            let engine = base64::engine::general_purpose::STANDARD_NO_PAD;
+            let value = value.strip_suffix(b"==").or(value.strip_suffix(b"=")).unwrap_or(value);
+            let known = self.xattrs.iter().any(|(known, _)| *known == name);
+            if let (false, Ok(value)) = (known, engine.decode(value)) {
+                self.xattrs.push((name, value));
+            }
+        }
+    }
+
+    fn into_xattrs(mut self) -> Vec<(Vec<u8>, Vec<u8>)> {
+        self.xattrs.retain(|(name, _)| !name.is_empty() && !name.contains(&0));
+        self.xattrs.sort();
+        self.xattrs
+    }
+}
+
+fn number(text: &[u8]) -> Result<u64, ()> {
+    std::str::from_utf8(text).ok().and_then(|t| t.parse().ok()).ok_or(())
+}
+
+fn numbers(text: &[u8]) -> Result<Vec<u64>, ()> {
+    text.split(|b| *b == b',').filter(|n| !n.is_empty()).map(number).collect()
+}
+
+fn percent_decode(text: &[u8]) -> Vec<u8> {
+    let mut out = Vec::with_capacity(text.len());
+    let mut rest = text;
+    while let Some((&byte, after)) = rest.split_first() {
+        let hex = after.get(..2).filter(|_| byte == b'%');
+        let decoded = hex.and_then(|h| u8::from_str_radix(std::str::from_utf8(h).ok()?, 16).ok());
+        out.push(decoded.unwrap_or(byte));
+        rest = if decoded.is_some() { &after[2..] } else { after };
+    }
+    out
+}
