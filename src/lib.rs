@@ -13,10 +13,10 @@ pub mod cli;
 pub mod deploy;
 pub mod image;
 pub mod progress;
-pub mod sysroot;
-#[cfg(feature = "testing")]
 pub mod repo;
 pub mod sys;
+pub mod sysroot;
+#[cfg(feature = "testing")]
 pub mod testing;
 pub mod transport;
 pub mod trust;

@@ -75,7 +75,9 @@ impl Repo {
     pub fn image_of_commit(&self, commit: &str) -> Result<Option<ImageRecord>> {
         let (variant, _) = self.ostree().load_commit(commit)?;
         let text = |key| metadata_text(&variant.child_value(0), key);
-        let Some(digest) = text(META_MANIFEST_DIGEST) else { return Ok(None) };
+        let Some(digest) = text(META_MANIFEST_DIGEST) else {
+            return Ok(None);
+        };
         let manifest = text(META_MANIFEST).context("it has a manifest digest but no manifest")?;
         let config = text(META_CONFIG).filter(|text| text.trim() != "null");
         let record = ImageRecord {
@@ -99,7 +101,9 @@ impl Repo {
     }
 
     pub(super) fn remove_ref(&self, name: &str) -> Result<()> {
-        let removed = self.ostree().set_ref_immediate(None, name, None, gio::Cancellable::NONE);
+        let removed = self
+            .ostree()
+            .set_ref_immediate(None, name, None, gio::Cancellable::NONE);
         removed.with_context(|| format!("Removing ref {name}"))
     }
 }

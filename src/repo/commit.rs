@@ -39,7 +39,13 @@ pub fn write(
     for (key, value) in &info.metadata {
         dict.insert_value(key, value);
     }
-    write_with_metadata(stage, &dict.end(), info.parent, info.timestamp, (tree, meta))
+    write_with_metadata(
+        stage,
+        &dict.end(),
+        info.parent,
+        info.timestamp,
+        (tree, meta),
+    )
 }
 
 /// [`write`] with metadata that another commit had (`a{sv}`).
@@ -74,16 +80,25 @@ pub fn write_chunk(
     files: impl IntoIterator<Item = Digest>,
 ) -> Result<Digest> {
     let files = files.into_iter().map(|file| (file.hex(), file)).collect();
-    let tree = DirTree { files, dirs: Vec::new() };
+    let tree = DirTree {
+        files,
+        dirs: Vec::new(),
+    };
     let tree = stage.metadata(ObjectKind::DirTree, &tree.serialize());
     let tree = tree.context("Writing a directory tree")?;
     let meta = gvariant::metadata(0, 0, S_IFDIR | 0o755, &Vec::new());
-    let meta = stage.metadata(ObjectKind::DirMeta, &meta).context("Writing directory metadata")?;
+    let meta = stage
+        .metadata(ObjectKind::DirMeta, &meta)
+        .context("Writing directory metadata")?;
     write(stage, &CommitInfo::default(), tree, meta)
 }
 
 /// Writes the commit of an ordinary layer.
-pub fn write_derived(stage: &mut LayerStage, root: &Dir, dropped: &[(String, u32)]) -> Result<Digest> {
+pub fn write_derived(
+    stage: &mut LayerStage,
+    root: &Dir,
+    dropped: &[(String, u32)],
+) -> Result<Digest> {
     let tree = root.write(stage)?;
     let mut metadata = vec![(META_IMPORTER, IMPORTER.to_variant())];
     if !dropped.is_empty() {
@@ -93,7 +108,15 @@ pub fn write_derived(stage: &mut LayerStage, root: &Dir, dropped: &[(String, u32
         }
         metadata.push((META_DROPPED, dict.end()));
     }
-    write(stage, &CommitInfo { metadata, ..CommitInfo::default() }, tree, root.meta)
+    write(
+        stage,
+        &CommitInfo {
+            metadata,
+            ..CommitInfo::default()
+        },
+        tree,
+        root.meta,
+    )
 }
 
 /// Metadata key of a layer's commit: how many entries were dropped per top-level name (`a{sv}`).
@@ -101,6 +124,7 @@ pub const META_DROPPED: &str = "bowline.dropped-paths";
 
 impl TreeWriter for LayerStage {
     fn write_dirtree(&mut self, data: &[u8]) -> Result<Digest> {
-        self.metadata(ObjectKind::DirTree, data).context("Writing a directory tree")
+        self.metadata(ObjectKind::DirTree, data)
+            .context("Writing a directory tree")
     }
 }

@@ -40,7 +40,11 @@ pub struct DerivedTree {
 impl DerivedTree {
     /// An empty tree.
     pub const fn new(default_meta: Digest) -> Self {
-        Self { root: Dir::empty(default_meta), default_meta, waiting: Vec::new() }
+        Self {
+            root: Dir::empty(default_meta),
+            default_meta,
+            waiting: Vec::new(),
+        }
     }
 
     /// Takes a directory; what is in it already stays.
@@ -51,7 +55,10 @@ impl DerivedTree {
         };
         match self.parent(parents)?.get_mut(name) {
             Some(Node::Dir(dir)) => dir.meta = meta,
-            _ => drop(self.parent(parents)?.insert(name.clone(), Node::Dir(Dir::empty(meta)))),
+            _ => drop(
+                self.parent(parents)?
+                    .insert(name.clone(), Node::Dir(Dir::empty(meta))),
+            ),
         }
         Ok(())
     }
@@ -61,7 +68,8 @@ impl DerivedTree {
         let Some((name, parents)) = path.split_last() else {
             return Err(bad(path, "is the root but not a directory"));
         };
-        self.parent(parents)?.insert(name.clone(), Node::File(object));
+        self.parent(parents)?
+            .insert(name.clone(), Node::File(object));
         Ok(())
     }
 
@@ -96,7 +104,9 @@ impl DerivedTree {
         let mut dir = &mut self.root;
         for name in path {
             let entries = dir.built().ok_or_else(|| bad(path, "is not a directory"))?;
-            let node = entries.entry(name.clone()).or_insert_with(|| Node::Dir(Dir::empty(meta)));
+            let node = entries
+                .entry(name.clone())
+                .or_insert_with(|| Node::Dir(Dir::empty(meta)));
             dir = match node {
                 Node::Dir(dir) => dir,
                 Node::File(_) => return Err(bad(path, "is a directory, but also a file")),
@@ -142,7 +152,9 @@ impl DerivedTree {
         for (name, mut node) in usr.into_iter().chain(rest) {
             match name.as_str() {
                 "etc" => out.place(&["usr", "etc"], node)?,
-                "var" if !rules.retain_var => out.place(&["usr", "share", "factory", "var"], node)?,
+                "var" if !rules.retain_var => {
+                    out.place(&["usr", "share", "factory", "var"], node)?
+                }
                 "usr" | "var" => out.place(&[&name], node)?,
                 other if EMPTIED.contains(&other) => {
                     if let Node::Dir(dir) = &mut node {
@@ -159,7 +171,9 @@ impl DerivedTree {
 
     fn place(&mut self, path: &[&str], node: Node) -> Result<(), LayerError> {
         let path: Vec<String> = path.iter().map(|&p| p.to_owned()).collect();
-        let Some((name, parents)) = path.split_last() else { return Ok(()) };
+        let Some((name, parents)) = path.split_last() else {
+            return Ok(());
+        };
         let entries = self.parent(parents)?;
         match (entries.get_mut(name), node) {
             (Some(Node::Dir(below)), Node::Dir(mut above)) => join(below, &mut above),
@@ -172,7 +186,9 @@ impl DerivedTree {
 /// Joins two directories of one layer; `above` wins where both have a file.
 fn join(below: &mut Dir, above: &mut Dir) {
     below.meta = above.meta;
-    let (Some(below), Some(above)) = (below.built(), above.built()) else { return };
+    let (Some(below), Some(above)) = (below.built(), above.built()) else {
+        return;
+    };
     for (name, node) in std::mem::take(above) {
         match (below.get_mut(&name), node) {
             (Some(Node::Dir(below)), Node::Dir(mut above)) => join(below, &mut above),
@@ -186,7 +202,11 @@ fn count(node: &mut Node) -> u32 {
     match node {
         Node::File(_) => 1,
         Node::Dir(dir) => {
-            let below = dir.built().into_iter().flatten().map(|(_, node)| count(node));
+            let below = dir
+                .built()
+                .into_iter()
+                .flatten()
+                .map(|(_, node)| count(node));
             below.fold(1, u32::saturating_add)
         }
     }
@@ -195,8 +215,11 @@ fn count(node: &mut Node) -> u32 {
 /// `sysroot/ostree/repo/objects/ab/cd….file`: a hard link that a container build makes to an
 /// object of the base image.
 fn object_in_path(path: &[String]) -> Option<Digest> {
-    let [sysroot, ostree, repo, objects, dir, file] = path else { return None };
-    let inside = [sysroot.as_str(), ostree, repo, objects] == ["sysroot", "ostree", "repo", "objects"];
+    let [sysroot, ostree, repo, objects, dir, file] = path else {
+        return None;
+    };
+    let inside =
+        [sysroot.as_str(), ostree, repo, objects] == ["sysroot", "ostree", "repo", "objects"];
     let rest = file.strip_suffix(".file").filter(|_| inside)?;
     Digest::from_hex(&format!("{dir}{rest}")).ok()
 }
@@ -204,7 +227,10 @@ fn object_in_path(path: &[String]) -> Option<Digest> {
 /// Takes a path of the archive apart: `/`, `./` and `//` mean nothing, `..` is refused.
 pub fn components(path: &[u8]) -> Result<Vec<String>, LayerError> {
     let lossy = || String::from_utf8_lossy(path).into_owned();
-    let refuse = |reason| LayerError::Path { path: lossy(), reason };
+    let refuse = |reason| LayerError::Path {
+        path: lossy(),
+        reason,
+    };
     let text = std::str::from_utf8(path).map_err(|_| refuse("has a path that is not UTF-8"))?;
     let mut components = Vec::new();
     for part in text.split('/') {
@@ -223,5 +249,8 @@ pub fn components(path: &[u8]) -> Result<Vec<String>, LayerError> {
 }
 
 fn bad(path: &[String], reason: &'static str) -> LayerError {
-    LayerError::Path { path: path.join("/"), reason }
+    LayerError::Path {
+        path: path.join("/"),
+        reason,
+    }
 }

@@ -15,7 +15,10 @@ pub struct Malformed(pub &'static str);
 
 /// Bytes of a framing offset in a container of `body` bytes and `count` offsets.
 fn offset_size(body: usize, count: usize) -> usize {
-    [1, 2, 4].into_iter().find(|size| fits(body + count * size, *size)).unwrap_or(8)
+    [1, 2, 4]
+        .into_iter()
+        .find(|size| fits(body + count * size, *size))
+        .unwrap_or(8)
 }
 
 const fn fits(total: usize, size: usize) -> bool {
@@ -113,7 +116,9 @@ pub fn metadata(uid: u32, gid: u32, mode: u32, xattrs: &Xattrs) -> Vec<u8> {
 
 /// Reads `(uuua(ayay))`: uid, gid, mode, xattrs.
 pub fn parse_metadata(data: &[u8]) -> Result<(u32, u32, u32, Xattrs), Malformed> {
-    let (numbers, xattrs) = data.split_at_checked(12).ok_or(Malformed("file metadata"))?;
+    let (numbers, xattrs) = data
+        .split_at_checked(12)
+        .ok_or(Malformed("file metadata"))?;
     let number = |i: usize| u32::from_be_bytes([0, 1, 2, 3].map(|k| numbers[i * 4 + k]));
     Ok((number(0), number(1), number(2), parse_xattrs(xattrs)?))
 }
@@ -136,7 +141,14 @@ pub fn parse_archive_header(
     if *nul != 0 {
         return Err(bad());
     }
-    Ok((length, number(0), number(1), number(2), target.to_vec(), parse_xattrs(xattrs)?))
+    Ok((
+        length,
+        number(0),
+        number(1),
+        number(2),
+        target.to_vec(),
+        parse_xattrs(xattrs)?,
+    ))
 }
 
 /// One directory as a dirtree object holds it; both lists sorted by name.
@@ -191,7 +203,8 @@ impl DirTree {
         }
         for element in parse_array(dirs).ok_or_else(bad)? {
             let [name, sub, meta] = parse_tuple::<3>(element).ok_or_else(bad)?;
-            tree.dirs.push((parse_name(name)?, parse_digest(sub)?, parse_digest(meta)?));
+            tree.dirs
+                .push((parse_name(name)?, parse_digest(sub)?, parse_digest(meta)?));
         }
         let sorted = tree.files.is_sorted_by(|a, b| a.0 < b.0);
         if !sorted || !tree.dirs.is_sorted_by(|a, b| a.0 < b.0) {
@@ -273,7 +286,10 @@ mod tests {
 
     fn xattrs_variant(xattrs: &Xattrs) -> Vec<(Vec<u8>, Vec<u8>)> {
         let nul = |name: &Vec<u8>| name.iter().copied().chain([0]).collect();
-        xattrs.iter().map(|(name, value)| (nul(name), value.clone())).collect()
+        xattrs
+            .iter()
+            .map(|(name, value)| (nul(name), value.clone()))
+            .collect()
     }
 
     fn xattrs() -> impl Strategy<Value = Xattrs> {

@@ -30,7 +30,10 @@ pub fn import<R: BufRead>(
         entries += 1;
         if entries > MAX_ENTRIES {
             let reason = "comes after more entries than a layer may have";
-            return Err(LayerError::Path { path: entry.display(), reason });
+            return Err(LayerError::Path {
+                path: entry.display(),
+                reason,
+            });
         }
         take(entry, &mut tar, stage, &mut tree, &mut dirs)?;
     }
@@ -47,8 +50,21 @@ fn take<R: BufRead>(
     dirs: &mut DirMetas,
 ) -> Result<(), LayerError> {
     let path = components(&entry.path)?;
-    let Entry { kind, uid, gid, mode, size, .. } = entry;
-    let meta = |type_bits, target, xattrs| FileMeta { uid, gid, mode: type_bits | mode, target, xattrs };
+    let Entry {
+        kind,
+        uid,
+        gid,
+        mode,
+        size,
+        ..
+    } = entry;
+    let meta = |type_bits, target, xattrs| FileMeta {
+        uid,
+        gid,
+        mode: type_bits | mode,
+        target,
+        xattrs,
+    };
     match kind {
         Kind::Directory => {
             let meta = dirs.get(stage, uid, gid, mode, entry.xattrs)?;
@@ -68,16 +84,20 @@ fn take<R: BufRead>(
             tree.file(&path, object)
         }
         Kind::HardLink => {
-            let target = components(&entry.link).map_err(|_| {
-                refuse(&path, "is a hard link to a place outside the tree")
-            })?;
+            let target = components(&entry.link)
+                .map_err(|_| refuse(&path, "is a hard link to a place outside the tree"))?;
             tree.hard_link(&path, target)
         }
         Kind::Device | Kind::Fifo => {
-            let volatile = path.first().is_some_and(|top| VOLATILE.contains(&top.as_str()));
+            let volatile = path
+                .first()
+                .is_some_and(|top| VOLATILE.contains(&top.as_str()));
             match volatile {
                 true => Ok(()),
-                false => Err(refuse(&path, "is a device or pipe, which only /dev may have")),
+                false => Err(refuse(
+                    &path,
+                    "is a device or pipe, which only /dev may have",
+                )),
             }
         }
     }
@@ -107,5 +127,8 @@ impl DirMetas {
 }
 
 fn refuse(path: &[String], reason: &'static str) -> LayerError {
-    LayerError::Path { path: path.join("/"), reason }
+    LayerError::Path {
+        path: path.join("/"),
+        reason,
+    }
 }

@@ -46,15 +46,26 @@ pub fn import<R: BufRead>(
     kind: OstreeLayerKind,
     stage: &mut LayerStage,
 ) -> Result<OstreeLayer, LayerError> {
-    let mut import = Import { kind, stage, layer: OstreeLayer::default(), xattrs: XattrSets::default() };
+    let mut import = Import {
+        kind,
+        stage,
+        layer: OstreeLayer::default(),
+        xattrs: XattrSets::default(),
+    };
     while let Some(entry) = tar.next_entry()? {
         import.entry(&entry, &mut tar)?;
     }
     if import.xattrs.pending.is_some() {
-        return Err(refuse("the end of the layer", "attributes without their file"));
+        return Err(refuse(
+            "the end of the layer",
+            "attributes without their file",
+        ));
     }
     if kind == OstreeLayerKind::Base && import.layer.commit.is_none() {
-        return Err(refuse("the end of the layer", "the commit layer has no commit"));
+        return Err(refuse(
+            "the end of the layer",
+            "the commit layer has no commit",
+        ));
     }
     let layer = import.layer;
     tar.drain()?;
@@ -89,14 +100,18 @@ impl Import<'_> {
             reason: "has a path that is not UTF-8",
         })?;
         let path = path.strip_prefix("./").unwrap_or(path);
-        let Some(path) = path.strip_prefix(REPO) else { return Ok(()) };
+        let Some(path) = path.strip_prefix(REPO) else {
+            return Ok(());
+        };
         if entry.kind == Kind::Directory || path == "config" || path.starts_with("refs") {
             return Ok(());
         }
         if let Some(name) = path.strip_prefix("xattrs/") {
             return self.xattr_set(name, entry, tar);
         }
-        let object = path.strip_prefix("objects/").and_then(|p| p.split_once('/'));
+        let object = path
+            .strip_prefix("objects/")
+            .and_then(|p| p.split_once('/'));
         let object = object.and_then(|(dir, rest)| Some((dir, rest.split_once('.')?)));
         let Some((dir, (rest, extension))) = object else {
             return Err(refuse(path, "it is not where objects are"));
@@ -131,8 +146,13 @@ impl Import<'_> {
         if !self.layer.files.insert(name) {
             return Err(refuse(&path, "it stands in the layer twice"));
         }
-        let mut meta =
-            FileMeta { uid: entry.uid, gid: entry.gid, mode: entry.mode, target: Vec::new(), xattrs };
+        let mut meta = FileMeta {
+            uid: entry.uid,
+            gid: entry.gid,
+            mode: entry.mode,
+            target: Vec::new(),
+            xattrs,
+        };
         match entry.kind {
             Kind::Regular => {
                 meta.mode |= S_IFREG;
@@ -143,7 +163,12 @@ impl Import<'_> {
                 meta.target.clone_from(&entry.link);
                 self.stage.file(&meta, 0, Some(name), &mut Whole(None))?;
             }
-            _ => return Err(refuse(&path, "it is neither a regular file nor a symbolic link")),
+            _ => {
+                return Err(refuse(
+                    &path,
+                    "it is neither a regular file nor a symbolic link",
+                ));
+            }
         }
         Ok(())
     }
@@ -158,7 +183,10 @@ impl Import<'_> {
             return Err(refuse(&entry.display(), "the layer has a second commit"));
         }
         if self.kind == OstreeLayerKind::Base && !self.layer.files.is_empty() {
-            return Err(refuse(&entry.display(), "the commit is not the first object"));
+            return Err(refuse(
+                &entry.display(),
+                "the commit is not the first object",
+            ));
         }
         self.metadata_object(ObjectKind::Commit, name, entry, tar)?;
         self.layer.commit = Some(name);
@@ -197,14 +225,23 @@ impl Import<'_> {
         tar: &mut TarStream<R>,
     ) -> Result<(), LayerError> {
         if self.kind == OstreeLayerKind::Chunk {
-            return Err(refuse(&entry.display(), "a chunk layer may only have file objects"));
+            return Err(refuse(
+                &entry.display(),
+                "a chunk layer may only have file objects",
+            ));
         }
         let data = read(entry, tar, MAX_METADATA)?;
         let found = Digest::of(&data);
         if found != name {
-            return Err(LayerError::Checksum { name: entry.display(), found });
+            return Err(LayerError::Checksum {
+                name: entry.display(),
+                found,
+            });
         }
-        let malformed = |source| LayerError::Malformed { name: entry.display(), source };
+        let malformed = |source| LayerError::Malformed {
+            name: entry.display(),
+            source,
+        };
         match kind {
             ObjectKind::DirTree => drop(DirTree::parse(&data).map_err(malformed)?),
             ObjectKind::DirMeta => drop(gvariant::parse_metadata(&data).map_err(malformed)?),
@@ -224,11 +261,17 @@ impl Import<'_> {
         let (data, xattrs) = read_xattrs(entry, tar)?;
         let found = Digest::of(&data);
         if found.hex() != name {
-            return Err(LayerError::Checksum { name: entry.display(), found });
+            return Err(LayerError::Checksum {
+                name: entry.display(),
+                found,
+            });
         }
         self.xattrs.kept += data.len();
         if self.xattrs.kept > MAX_XATTRS_KEPT {
-            return Err(refuse(&entry.display(), "the layer's attributes are too large in all"));
+            return Err(refuse(
+                &entry.display(),
+                "the layer's attributes are too large in all",
+            ));
         }
         self.xattrs.known.insert(name.into(), xattrs);
         Ok(())
@@ -249,11 +292,17 @@ impl Import<'_> {
             Kind::Regular => read_xattrs(entry, tar)?.1,
             Kind::HardLink => {
                 let target = String::from_utf8_lossy(&entry.link);
-                let name = set_name(&target).ok_or_else(|| refuse(&path, "its target has no name"))?;
+                let name =
+                    set_name(&target).ok_or_else(|| refuse(&path, "its target has no name"))?;
                 let known = self.xattrs.known.get(&name).cloned();
                 known.ok_or_else(|| refuse(&path, "its target is not in this layer"))?
             }
-            _ => return Err(refuse(&path, "it is neither a regular file nor a hard link")),
+            _ => {
+                return Err(refuse(
+                    &path,
+                    "it is neither a regular file nor a hard link",
+                ));
+            }
         };
         self.xattrs.pending = Some((owner, xattrs));
         Ok(())
@@ -261,9 +310,10 @@ impl Import<'_> {
 
     fn require_commit(&self, entry: &Entry) -> Result<(), LayerError> {
         match (self.kind, self.layer.commit) {
-            (OstreeLayerKind::Base, None) => {
-                Err(refuse(&entry.display(), "the commit is not the first object"))
-            }
+            (OstreeLayerKind::Base, None) => Err(refuse(
+                &entry.display(),
+                "the commit is not the first object",
+            )),
             _ => Ok(()),
         }
     }
@@ -283,7 +333,10 @@ fn read_xattrs<R: BufRead>(
     tar: &mut TarStream<R>,
 ) -> Result<(Vec<u8>, Xattrs), LayerError> {
     let data = read(entry, tar, MAX_XATTRS)?;
-    let malformed = |source| LayerError::Malformed { name: entry.display(), source };
+    let malformed = |source| LayerError::Malformed {
+        name: entry.display(),
+        source,
+    };
     let xattrs = gvariant::parse_xattrs(&data).map_err(malformed)?;
     Ok((data, xattrs))
 }
@@ -297,7 +350,10 @@ fn read<R: BufRead>(
         return Err(refuse(&entry.display(), "it is not a regular file"));
     }
     if entry.size > limit {
-        return Err(refuse(&entry.display(), "it is too large (limits: metadata 10 MiB, attributes 1 MiB)"));
+        return Err(refuse(
+            &entry.display(),
+            "it is too large (limits: metadata 10 MiB, attributes 1 MiB)",
+        ));
     }
     let mut data = Vec::with_capacity(entry.size as usize);
     while let Some(chunk) = tar.chunk()? {
@@ -307,5 +363,8 @@ fn read<R: BufRead>(
 }
 
 fn refuse(name: &str, reason: &'static str) -> LayerError {
-    LayerError::Object { name: name.into(), reason }
+    LayerError::Object {
+        name: name.into(),
+        reason,
+    }
 }

@@ -36,7 +36,13 @@ pub fn bare_user(objects: &OwnedFd, name: &str) -> Result<(FileMeta, u64)> {
     let file = File::from(rustix::fs::openat(objects, name, flags, Mode::empty())?);
     let value = attribute(|buffer| rustix::fs::fgetxattr(&file, "user.ostreemeta", buffer))?;
     let (uid, gid, mode, xattrs) = gvariant::parse_metadata(&value)?;
-    let mut meta = FileMeta { uid, gid, mode, target: Vec::new(), xattrs };
+    let mut meta = FileMeta {
+        uid,
+        gid,
+        mode,
+        target: Vec::new(),
+        xattrs,
+    };
     if !meta.is_symlink() {
         return Ok((meta, file.metadata()?.len()));
     }
@@ -51,11 +57,23 @@ pub fn archive(objects: &OwnedFd, name: &str, limit: usize) -> Result<(FileMeta,
     let mut frame = [0; 8];
     file.read_exact(&mut frame).context("reading its frame")?;
     let length = u32::from_be_bytes([frame[0], frame[1], frame[2], frame[3]]) as usize;
-    ensure!(length <= limit, "its header has {length} bytes, more than {limit}");
+    ensure!(
+        length <= limit,
+        "its header has {length} bytes, more than {limit}"
+    );
     let mut header = vec![0; length];
     file.read_exact(&mut header).context("reading its header")?;
     let (size, uid, gid, mode, target, xattrs) = gvariant::parse_archive_header(&header)?;
-    Ok((FileMeta { uid, gid, mode, target, xattrs }, size))
+    Ok((
+        FileMeta {
+            uid,
+            gid,
+            mode,
+            target,
+            xattrs,
+        },
+        size,
+    ))
 }
 
 /// All extended attributes of a file or link, sorted by name.

@@ -1,21 +1,36 @@
-//! The image store in an ostree repository.
+//! The image store in an ostree repository: layers and images as commits, refs that name them, and
+//! the way from a layer's bytes to objects. Tar streams and manifests come in, commits go out.
+//! Never fetches anything and never deploys.
+//!
+//! ```text
+//! refs/heads/ostree/container/blob/<digest>     one commit per layer
+//! refs/heads/ostree/container/image/<reference> the merge commit of an image
+//! tmp/bowline-*                                 staging of a pull (see `staging`)
+//! ```
 
-pub mod gvariant;
 pub mod catalog;
 mod commit;
 mod derived_tree;
 mod error;
+pub mod gc;
+pub mod gvariant;
 mod import_derived;
 mod import_ostree;
+pub mod layer;
 mod loose;
+pub mod merge;
 mod object;
 mod pax;
+pub mod refs;
 mod selinux;
-mod staging;
+pub mod staging;
 mod store;
 mod tar_stream;
 mod tree;
-pub mod refs;
 
+pub use catalog::ImageRecord;
 pub use error::LayerError;
+pub use gc::PruneReport;
+pub use object::ObjectKind;
 pub use store::{Repo, RepoUnsupported, SharedLock};
+pub use tar_stream::TarError;

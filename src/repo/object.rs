@@ -92,10 +92,14 @@ mod tests {
 
     #[test]
     fn checksum_is_libostrees() {
-        let xattrs = vec![(b"user.a".to_vec(), b"1\n".to_vec()), (b"user.b".to_vec(), vec![])];
-        for (mode, target, content) in
-            [(S_IFREG | 0o4755, "", &b"hello"[..]), (S_IFLNK | 0o777, "../x//y", b"")]
-        {
+        let xattrs = vec![
+            (b"user.a".to_vec(), b"1\n".to_vec()),
+            (b"user.b".to_vec(), vec![]),
+        ];
+        for (mode, target, content) in [
+            (S_IFREG | 0o4755, "", &b"hello"[..]),
+            (S_IFLNK | 0o777, "../x//y", b""),
+        ] {
             let meta = FileMeta {
                 uid: 5,
                 gid: 70_000,
@@ -105,7 +109,11 @@ mod tests {
             };
             let info = gio::FileInfo::new();
             let regular = target.is_empty();
-            info.set_file_type(if regular { gio::FileType::Regular } else { gio::FileType::SymbolicLink });
+            info.set_file_type(if regular {
+                gio::FileType::Regular
+            } else {
+                gio::FileType::SymbolicLink
+            });
             info.set_size(content.len() as i64);
             info.set_attribute_uint32("unix::uid", 5);
             info.set_attribute_uint32("unix::gid", 70_000);

@@ -47,13 +47,23 @@ mod tests {
 
     #[test]
     fn values_hold_any_byte() {
-        let records: Vec<_> = Records::new(b"11 a=b\nc=d\n6 k=v\n").map(Result::unwrap).collect();
+        let records: Vec<_> = Records::new(b"11 a=b\nc=d\n6 k=v\n")
+            .map(Result::unwrap)
+            .collect();
         assert_eq!(records, [(&b"a"[..], &b"b\nc=d"[..]), (b"k", b"v")]);
     }
 
     #[test]
     fn broken_records_are_errors_not_panics() {
-        for data in [&b"7 a=b\n"[..], b"99 a=b\n", b"x a=b\n", b"5 ab\n", b"-1 a=b\n", b"6", b"2 \n"] {
+        for data in [
+            &b"7 a=b\n"[..],
+            b"99 a=b\n",
+            b"x a=b\n",
+            b"5 ab\n",
+            b"-1 a=b\n",
+            b"6",
+            b"2 \n",
+        ] {
             assert_eq!(Records::new(data).last(), Some(Err(BadRecord)), "{data:?}");
         }
         assert_eq!(Records::new(b"").next(), None);

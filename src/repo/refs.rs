@@ -62,17 +62,27 @@ pub fn unescape(name: &str) -> Result<String, EscapeError> {
             '_' => {
                 let (hex, after) = rest.split_once('_').ok_or_else(invalid)?;
                 rest = after;
-                out.push(if hex.is_empty() { '_' } else { code_point(hex).ok_or_else(invalid)? });
+                out.push(if hex.is_empty() {
+                    '_'
+                } else {
+                    code_point(hex).ok_or_else(invalid)?
+                });
             }
             _ => return Err(invalid()),
         }
     }
-    if out.is_empty() { Err(EscapeError::Empty) } else { Ok(out) }
+    if out.is_empty() {
+        Err(EscapeError::Empty)
+    } else {
+        Ok(out)
+    }
 }
 
 fn code_point(hex: &str) -> Option<char> {
     let digits = hex.len() >= 2 && hex.bytes().all(|b| b.is_ascii_hexdigit());
-    digits.then(|| u32::from_str_radix(hex, 16).ok().and_then(char::from_u32)).flatten()
+    digits
+        .then(|| u32::from_str_radix(hex, 16).ok().and_then(char::from_u32))
+        .flatten()
 }
 
 /// The ref that points to a layer's commit.
@@ -93,7 +103,10 @@ mod tests {
     #[test]
     fn agrees_with_ostree_ext() {
         let cases = [
-            ("localhost:5000/foo:latest", "localhost_3A_5000/foo_3A_latest"),
+            (
+                "localhost:5000/foo:latest",
+                "localhost_3A_5000/foo_3A_latest",
+            ),
             (
                 "docker://quay.io/fedora/fedora-bootc:latest",
                 "docker_3A__2F__2F_quay_2E_io/fedora/fedora-bootc_3A_latest",

@@ -44,7 +44,12 @@ impl<'a> Labeler<'a> {
             .context("Loading the image's SELinux policy")?;
         let active = policy.name().is_some_and(|name| !name.is_empty());
         let (files, dirs) = (HashMap::new(), HashMap::new());
-        Ok(active.then_some(Self { repo, policy, files, dirs }))
+        Ok(active.then_some(Self {
+            repo,
+            policy,
+            files,
+            dirs,
+        }))
     }
 
     /// Gives every file and directory of a tree its label; false when nothing had to change.
@@ -113,7 +118,10 @@ impl<'a> Labeler<'a> {
 
 /// Labels end with a NUL, as the kernel keeps them.
 fn has_label(xattrs: &Xattrs, label: &str) -> bool {
-    let value = xattrs.iter().find(|(name, _)| name == XATTR).map(|(_, value)| value);
+    let value = xattrs
+        .iter()
+        .find(|(name, _)| name == XATTR)
+        .map(|(_, value)| value);
     value.is_some_and(|v| v.strip_suffix(b"\0").unwrap_or(v) == label.as_bytes())
 }
 
@@ -140,7 +148,12 @@ impl<'a> Scratch<'a> {
         sysfs::remove_all(&tmp, &name)?;
         sysfs::ensure_dir(&tmp, &name)?;
         let dir = sysfs::open_dir(&tmp, &name)?;
-        Ok(Self { repo, tmp, name, dir })
+        Ok(Self {
+            repo,
+            tmp,
+            name,
+            dir,
+        })
     }
 
     /// Writes `usr/etc/selinux` of the tree out as plain files.

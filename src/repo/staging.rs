@@ -71,10 +71,20 @@ impl Staging {
         rustix::fs::mkdirat(&tmp, &name, Mode::from_raw_mode(0o700))?;
         let dir = sysfs::open_dir(&tmp, &name)?;
         if !sysfs::try_lock(&dir)? {
-            return Err(io::Error::other("the new staging directory is locked already"));
+            return Err(io::Error::other(
+                "the new staging directory is locked already",
+            ));
         }
         let objects = sysfs::open_dir(&repo, "objects")?;
-        Ok(Self { repo, objects, tmp, dir, name, mode, sync })
+        Ok(Self {
+            repo,
+            objects,
+            tmp,
+            dir,
+            name,
+            mode,
+            sync,
+        })
     }
 
     /// A place for the objects of one layer.
@@ -114,8 +124,17 @@ impl Staging {
             self.publish_ref(&staged_refs, &number.to_string(), name)?;
         }
         // libostree's own readers notice changed refs by the time of the repository directory.
-        let now = Timespec { tv_sec: 0, tv_nsec: rustix::fs::UTIME_NOW };
-        rustix::fs::futimens(&self.repo, &Timestamps { last_access: now, last_modification: now })?;
+        let now = Timespec {
+            tv_sec: 0,
+            tv_nsec: rustix::fs::UTIME_NOW,
+        };
+        rustix::fs::futimens(
+            &self.repo,
+            &Timestamps {
+                last_access: now,
+                last_modification: now,
+            },
+        )?;
         self.sync()
     }
 
@@ -128,7 +147,9 @@ impl Staging {
 
     fn publish_objects(&self, mut layer: LayerStage) -> io::Result<()> {
         // Commits last: one that is there with nothing below it would look damaged.
-        layer.staged.sort_by_key(|(_, kind)| *kind >= ObjectKind::Commit);
+        layer
+            .staged
+            .sort_by_key(|(_, kind)| *kind >= ObjectKind::Commit);
         for (checksum, kind) in &layer.staged {
             let hex = checksum.hex();
             let extension = kind.extension(self.mode == StorageMode::Archive);
@@ -171,7 +192,9 @@ fn remove_abandoned(tmp: &OwnedFd) -> io::Result<()> {
         if !name.starts_with(PREFIX) || !sysfs::is_dir(tmp, &name)? {
             continue;
         }
-        let Ok(dir) = sysfs::open_dir(tmp, &name) else { continue };
+        let Ok(dir) = sysfs::open_dir(tmp, &name) else {
+            continue;
+        };
         if sysfs::try_lock(&dir)? {
             tracing::info!("removing {name}, which an interrupted pull left behind");
             sysfs::remove_all(tmp, &name)?;
@@ -222,7 +245,8 @@ impl LayerStage {
 
     /// Forgets file objects that `needed` does not name; they are not published.
     pub fn retain_files(&mut self, needed: &HashSet<Digest>) {
-        self.staged.retain(|(name, kind)| *kind != ObjectKind::File || needed.contains(name));
+        self.staged
+            .retain(|(name, kind)| *kind != ObjectKind::File || needed.contains(name));
     }
 
     /// The file objects that this layer brings or refers to and that are here, staged or before.
@@ -239,7 +263,9 @@ impl LayerStage {
         expected: Option<Digest>,
         content: &mut impl Chunks,
     ) -> Result<Digest, LayerError> {
-        let known = expected.map(|e| self.has(e, ObjectKind::File)).transpose()?;
+        let known = expected
+            .map(|e| self.has(e, ObjectKind::File))
+            .transpose()?;
         if known == Some(true) {
             return self.hash_only(meta, expected, content);
         }
@@ -281,7 +307,11 @@ impl LayerStage {
     }
 
     fn file_name(&self, checksum: Digest, kind: ObjectKind) -> String {
-        format!("{}.{}", checksum.hex(), kind.extension(self.mode == StorageMode::Archive))
+        format!(
+            "{}.{}",
+            checksum.hex(),
+            kind.extension(self.mode == StorageMode::Archive)
+        )
     }
 
     /// Whether the object is in the repository or staged here.
@@ -409,7 +439,11 @@ impl LayerStage {
         if self.mode == StorageMode::BareUser {
             let value = gvariant::metadata(meta.uid, meta.gid, meta.mode, &meta.xattrs);
             rustix::fs::fsetxattr(file, "user.ostreemeta", &value, XattrFlags::empty())?;
-            let mode = if meta.is_symlink() { 0o644 } else { (meta.mode & 0o775) | 0o400 };
+            let mode = if meta.is_symlink() {
+                0o644
+            } else {
+                (meta.mode & 0o775) | 0o400
+            };
             rustix::fs::fchmod(file, Mode::from_raw_mode(mode))?;
         } else {
             if (meta.uid, meta.gid) != (0, 0) || !rustix::process::geteuid().is_root() {
@@ -421,9 +455,18 @@ impl LayerStage {
                 rustix::fs::fsetxattr(file, &key[..], value, XattrFlags::empty())?;
             }
         }
-        let omit = Timespec { tv_sec: 0, tv_nsec: rustix::fs::UTIME_OMIT };
-        let epoch = Timespec { tv_sec: 0, tv_nsec: 0 };
-        let times = Timestamps { last_access: omit, last_modification: epoch };
+        let omit = Timespec {
+            tv_sec: 0,
+            tv_nsec: rustix::fs::UTIME_OMIT,
+        };
+        let epoch = Timespec {
+            tv_sec: 0,
+            tv_nsec: 0,
+        };
+        let times = Timestamps {
+            last_access: omit,
+            last_modification: epoch,
+        };
         Ok(rustix::fs::futimens(file, &times)?)
     }
 }
@@ -435,9 +478,10 @@ fn raw(fd: impl AsFd) -> i32 {
 
 fn check(found: Digest, expected: Option<Digest>) -> Result<Digest, LayerError> {
     match expected {
-        Some(expected) if expected != found => {
-            Err(LayerError::Checksum { name: expected.hex(), found })
-        }
+        Some(expected) if expected != found => Err(LayerError::Checksum {
+            name: expected.hex(),
+            found,
+        }),
         _ => Ok(found),
     }
 }

@@ -62,7 +62,12 @@ impl Repo {
             other => return Err(RepoUnsupported::Mode(format!("{other:?}")).into()),
         };
         let objects = sysfs::open_dir(&dir, "objects").context("Opening its objects")?;
-        Ok(Self { repo, dir, objects, mode })
+        Ok(Self {
+            repo,
+            dir,
+            objects,
+            mode,
+        })
     }
 
     /// A second handle on the same repository, for another thread.
@@ -101,7 +106,10 @@ impl Repo {
             return Err(RepoUnsupported::Verity.into());
         }
         let sync = !is(flag("core", "fsync"), &["false", "0"]);
-        let dir = self.dir.try_clone().context("Duplicating a directory handle")?;
+        let dir = self
+            .dir
+            .try_clone()
+            .context("Duplicating a directory handle")?;
         Staging::new(dir, self.mode, sync).context("Making a staging directory in the repository")
     }
 
@@ -152,7 +160,9 @@ impl Repo {
 
     /// Whether a commit is here with all it refers to, as far as its state says.
     pub fn has_complete_commit(&self, commit: &str) -> Result<bool> {
-        let Ok(checksum) = Digest::from_hex(commit) else { return Ok(false) };
+        let Ok(checksum) = Digest::from_hex(commit) else {
+            return Ok(false);
+        };
         if !self.has(checksum, ObjectKind::Commit)? {
             return Ok(false);
         }
@@ -164,7 +174,13 @@ impl Repo {
     pub fn dirmeta(&self, checksum: Digest) -> Result<FileMeta> {
         let data = self.metadata_object(checksum, ObjectKind::DirMeta)?;
         let (uid, gid, mode, xattrs) = gvariant::parse_metadata(&data)?;
-        Ok(FileMeta { uid, gid, mode, target: Vec::new(), xattrs })
+        Ok(FileMeta {
+            uid,
+            gid,
+            mode,
+            target: Vec::new(),
+            xattrs,
+        })
     }
 
     /// Metadata of a file object and the size of its content.
@@ -193,7 +209,9 @@ impl Repo {
             }
             data.extend_from_slice(&part);
             if data.len() as u64 > limit {
-                return Err(anyhow!("file object {checksum} is larger than {limit} bytes"));
+                return Err(anyhow!(
+                    "file object {checksum} is larger than {limit} bytes"
+                ));
             }
         }
     }

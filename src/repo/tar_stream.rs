@@ -139,7 +139,9 @@ impl<R: BufRead> TarStream<R> {
         self.skip_rest()?;
         let mut extensions = Extensions::default();
         loop {
-            let Some(header) = self.read_header()? else { return Ok(None) };
+            let Some(header) = self.read_header()? else {
+                return Ok(None);
+            };
             let size = header.entry_size().map_err(|_| self.broken())?;
             match header.entry_type() {
                 EntryType::GNULongName => {
@@ -239,7 +241,8 @@ impl<R: BufRead> TarStream<R> {
         if block.iter().all(|b| *b == 0) {
             return Ok(None);
         }
-        let sum = |(i, byte): (usize, &u8)| u32::from(if (148..156).contains(&i) { b' ' } else { *byte });
+        let sum =
+            |(i, byte): (usize, &u8)| u32::from(if (148..156).contains(&i) { b' ' } else { *byte });
         let sum: u32 = block.iter().enumerate().map(sum).sum();
         let header = Header::from_byte_slice(&block);
         match header.cksum() {
@@ -282,18 +285,27 @@ impl<R: BufRead> TarStream<R> {
         size: u64,
         mut extensions: Extensions,
     ) -> Result<Entry, TarError> {
-        let path = extensions.path.take().unwrap_or_else(|| header.path_bytes().into_owned());
+        let path = extensions
+            .path
+            .take()
+            .unwrap_or_else(|| header.path_bytes().into_owned());
         self.last = String::from_utf8_lossy(&path).chars().take(200).collect();
         let kind = self.kind(header, &path)?;
         let link = extensions.link.take();
-        let link = link.or_else(|| header.link_name_bytes().map(Into::into)).unwrap_or_default();
+        let link = link
+            .or_else(|| header.link_name_bytes().map(Into::into))
+            .unwrap_or_default();
         if path.is_empty() || path.len() > MAX_PATH || link.len() > MAX_PATH {
             return Err(self.broken());
         }
         let number = |value: io::Result<u64>| value.ok().and_then(|v| u32::try_from(v).ok());
         let uid = extensions.uid.or_else(|| number(header.uid()));
         let gid = extensions.gid.or_else(|| number(header.gid()));
-        let stored = if kind == Kind::Regular { extensions.size.unwrap_or(size) } else { 0 };
+        let stored = if kind == Kind::Regular {
+            extensions.size.unwrap_or(size)
+        } else {
+            0
+        };
         // Some writers give directories and links a size, but no content follows for these types.
         self.begin(stored.min(u64::MAX - BLOCK));
         if kind == Kind::Regular {
@@ -324,7 +336,10 @@ impl<R: BufRead> TarStream<R> {
             EntryType::Fifo => Kind::Fifo,
             other => {
                 let kind = char::from(other.as_byte());
-                return Err(TarError::Kind { path: self.last.clone(), kind });
+                return Err(TarError::Kind {
+                    path: self.last.clone(),
+                    kind,
+                });
             }
         })
     }
@@ -334,7 +349,9 @@ impl<R: BufRead> TarStream<R> {
         let (pieces, size) = if header.entry_type() == EntryType::GNUSparse {
             self.old_gnu_map(header)?
         } else if extensions.sparse_in_data {
-            let real = extensions.sparse_size.ok_or_else(|| self.unusable("sparse"))?;
+            let real = extensions
+                .sparse_size
+                .ok_or_else(|| self.unusable("sparse"))?;
             (self.map_in_data()?, real)
         } else if let (Some(map), Some(size)) = (&extensions.sparse_map, extensions.sparse_size) {
             (map.clone(), size)
@@ -343,7 +360,9 @@ impl<R: BufRead> TarStream<R> {
         };
         let mut end = 0;
         for (offset, length) in &pieces {
-            let next = offset.checked_add(*length).filter(|next| *offset >= end && *next <= size);
+            let next = offset
+                .checked_add(*length)
+                .filter(|next| *offset >= end && *next <= size);
             end = next.ok_or_else(|| self.unusable("sparse"))?;
         }
         if pieces.iter().map(|p| p.1).sum::<u64>() != self.stored {
@@ -357,7 +376,10 @@ impl<R: BufRead> TarStream<R> {
 
     /// GNU's own format: four pieces in the header, more in blocks that follow it.
     fn old_gnu_map(&mut self, header: &Header) -> Result<(Vec<Piece>, u64), TarError> {
-        let bad = || TarError::Extension { what: "sparse", path: self.last.clone() };
+        let bad = || TarError::Extension {
+            what: "sparse",
+            path: self.last.clone(),
+        };
         let gnu = header.as_gnu().ok_or_else(bad)?;
         let size = gnu.real_size().map_err(|_| bad())?;
         let mut map = Vec::new();
@@ -374,7 +396,10 @@ impl<R: BufRead> TarStream<R> {
             let mut block = tar::GnuExtSparseHeader::new();
             let read = self.input.read_exact(block.as_mut_bytes());
             read.map_err(|_| TarError::Truncated(self.last.clone()))?;
-            let bad = || TarError::Extension { what: "sparse", path: self.last.clone() };
+            let bad = || TarError::Extension {
+                what: "sparse",
+                path: self.last.clone(),
+            };
             push(&block.sparse).map_err(|_| bad())?;
             extended = block.is_extended();
             blocks += 1;
@@ -417,7 +442,10 @@ impl<R: BufRead> TarStream<R> {
 
     fn map_byte(&mut self, used: &mut u64) -> Result<u8, TarError> {
         let mut byte = [0];
-        self.stored = self.stored.checked_sub(1).ok_or_else(|| self.unusable("sparse"))?;
+        self.stored = self
+            .stored
+            .checked_sub(1)
+            .ok_or_else(|| self.unusable("sparse"))?;
         let read = self.input.read_exact(&mut byte);
         read.map_err(|_| TarError::Truncated(self.last.clone()))?;
         *used += 1;
@@ -429,7 +457,10 @@ impl<R: BufRead> TarStream<R> {
     }
 
     fn unusable(&self, what: &'static str) -> TarError {
-        TarError::Extension { what, path: self.last.clone() }
+        TarError::Extension {
+            what,
+            path: self.last.clone(),
+        }
     }
 }
 
@@ -487,7 +518,10 @@ impl Extensions {
         } else if let Some(name) = key.strip_prefix(b"LIBARCHIVE.xattr.") {
             let name = percent_decode(name);
             let engine = base64::engine::general_purpose::STANDARD_NO_PAD;
-            let value = value.strip_suffix(b"==").or(value.strip_suffix(b"=")).unwrap_or(value);
+            let value = value
+                .strip_suffix(b"==")
+                .or(value.strip_suffix(b"="))
+                .unwrap_or(value);
             let known = self.xattrs.iter().any(|(known, _)| *known == name);
             if let (false, Ok(value)) = (known, engine.decode(value)) {
                 self.xattrs.push((name, value));
@@ -496,18 +530,25 @@ impl Extensions {
     }
 
     fn into_xattrs(mut self) -> Vec<(Vec<u8>, Vec<u8>)> {
-        self.xattrs.retain(|(name, _)| !name.is_empty() && !name.contains(&0));
+        self.xattrs
+            .retain(|(name, _)| !name.is_empty() && !name.contains(&0));
         self.xattrs.sort();
         self.xattrs
     }
 }
 
 fn number(text: &[u8]) -> Result<u64, ()> {
-    std::str::from_utf8(text).ok().and_then(|t| t.parse().ok()).ok_or(())
+    std::str::from_utf8(text)
+        .ok()
+        .and_then(|t| t.parse().ok())
+        .ok_or(())
 }
 
 fn numbers(text: &[u8]) -> Result<Vec<u64>, ()> {
-    text.split(|b| *b == b',').filter(|n| !n.is_empty()).map(number).collect()
+    text.split(|b| *b == b',')
+        .filter(|n| !n.is_empty())
+        .map(number)
+        .collect()
 }
 
 fn percent_decode(text: &[u8]) -> Vec<u8> {
@@ -517,7 +558,11 @@ fn percent_decode(text: &[u8]) -> Vec<u8> {
         let hex = after.get(..2).filter(|_| byte == b'%');
         let decoded = hex.and_then(|h| u8::from_str_radix(std::str::from_utf8(h).ok()?, 16).ok());
         out.push(decoded.unwrap_or(byte));
-        rest = if decoded.is_some() { &after[2..] } else { after };
+        rest = if decoded.is_some() {
+            &after[2..]
+        } else {
+            after
+        };
     }
     out
 }

@@ -54,19 +54,27 @@ enum Content {
 impl Dir {
     /// An empty directory.
     pub const fn empty(meta: Digest) -> Self {
-        Self { meta, content: Content::Read(BTreeMap::new()) }
+        Self {
+            meta,
+            content: Content::Read(BTreeMap::new()),
+        }
     }
 
     /// A directory as a dirtree object has it.
     pub const fn unread(tree: Digest, meta: Digest) -> Self {
-        Self { meta, content: Content::Unread(tree) }
+        Self {
+            meta,
+            content: Content::Unread(tree),
+        }
     }
 
     /// The entries, read when they have not been.
     pub fn entries(&mut self, reader: &dyn TreeReader) -> Result<&mut BTreeMap<String, Node>> {
         if let Content::Unread(tree) = self.content {
             let DirTree { files, dirs } = reader.dirtree(tree)?;
-            let files = files.into_iter().map(|(name, file)| (name, Node::File(file)));
+            let files = files
+                .into_iter()
+                .map(|(name, file)| (name, Node::File(file)));
             let dirs = dirs
                 .into_iter()
                 .map(|(name, tree, meta)| (name, Node::Dir(Self::unread(tree, meta))));
@@ -210,7 +218,9 @@ fn whiteouts(
             break;
         }
         let Node::File(file) = node else { continue };
-        let symlink = reader.is_symlink(*file).with_context(|| format!("reading {name:?}"))?;
+        let symlink = reader
+            .is_symlink(*file)
+            .with_context(|| format!("reading {name:?}"))?;
         if symlink {
             continue;
         }

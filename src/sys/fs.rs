@@ -40,7 +40,12 @@ pub fn exists(at: impl AsFd, name: &str) -> io::Result<bool> {
 /// Makes a new file for writing; it must not exist.
 pub fn create_new(at: impl AsFd, name: &str) -> io::Result<File> {
     let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;
-    Ok(File::from(rustix::fs::openat(at, name, flags, Mode::from_raw_mode(0o600))?))
+    Ok(File::from(rustix::fs::openat(
+        at,
+        name,
+        flags,
+        Mode::from_raw_mode(0o600),
+    )?))
 }
 
 /// Reads a regular file whole; `None` when it does not exist, an error above `limit` bytes.

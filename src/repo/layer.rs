@@ -1,0 +1,178 @@
+//! One layer from its tar stream to a commit in staging. The layer's kind decides who reads it;
+//! a stage that can be published goes out. Whoever calls has checked nothing yet and checks the
+//! digests afterwards, before anything is published.
+
+use std::collections::HashSet;
+use std::io::BufRead;
+
+use anyhow::{Context, Result};
+
+use super::derived_tree::{DerivedTree, PathRules};
+use super::import_ostree::OstreeLayerKind;
+use super::staging::{LayerStage, Staging};
+use super::store::Repo;
+use super::tar_stream::TarStream;
+use super::tree::Dir;
+use super::tree::Node;
+use super::{LayerError, commit, import_derived, import_ostree};
+use crate::image::{Digest, LayerKind};
+
+/// A layer that has been read whole, not visible yet.
+#[derive(Debug)]
+pub struct ImportedLayer {
+    stage: LayerStage,
+    content: Content,
+}
+
+#[derive(Debug)]
+enum Content {
+    Commit(Digest),
+    Tree(DerivedTree),
+}
+
+/// A layer that can be published.
+#[derive(Debug)]
+pub struct FinishedLayer {
+    /// Its objects.
+    pub stage: LayerStage,
+    /// Its commit.
+    pub commit: String,
+}
+
+/// Reads a layer off its (uncompressed) stream.
+pub fn import(
+    staging: &Staging,
+    name: &str,
+    kind: LayerKind,
+    input: impl BufRead,
+) -> Result<ImportedLayer> {
+    let mut stage = staging
+        .layer(name)
+        .context("Making a place for the layer's objects")?;
+    let tar = TarStream::new(input);
+    let content = match kind {
+        LayerKind::Base => {
+            let layer = import_ostree::import(tar, OstreeLayerKind::Base, &mut stage)?;
+            Content::Commit(layer.commit.context("the layer has no commit")?)
+        }
+        LayerKind::Chunk => {
+            let layer = import_ostree::import(tar, OstreeLayerKind::Chunk, &mut stage)?;
+            Content::Commit(commit::write_chunk(&mut stage, layer.files)?)
+        }
+        LayerKind::Derived => Content::Tree(import_derived::import(tar, &mut stage)?),
+    };
+    Ok(ImportedLayer { stage, content })
+}
+
+impl ImportedLayer {
+    /// Bytes that wait to be published.
+    pub const fn bytes(&self) -> u64 {
+        self.stage.bytes()
+    }
+
+    /// Whether the layer can be finished without knowing the base's path rules.
+    pub const fn needs_rules(&self) -> bool {
+        matches!(self.content, Content::Tree(_))
+    }
+
+    /// Gives an ordinary layer its commit, under the path rules of the image's base.
+    pub fn finish(mut self, rules: PathRules) -> Result<FinishedLayer> {
+        let commit = match self.content {
+            Content::Commit(commit) => commit,
+            Content::Tree(tree) => {
+                let (mut root, dropped) = tree.into_commit_tree(rules)?;
+                let mut needed = HashSet::new();
+                collect(&mut root, &self.stage, &mut needed)?;
+                self.stage.retain_files(&needed);
+                let dropped: Vec<_> = dropped.into_iter().collect();
+                commit::write_derived(&mut self.stage, &root, &dropped)?
+            }
+        };
+        Ok(FinishedLayer {
+            stage: self.stage,
+            commit: commit.hex(),
+        })
+    }
+}
+
+/// All file objects of a tree that was built here; each must have come or be in the repository
+/// (a hard link may name an object of the base).
+fn collect(dir: &mut Dir, stage: &LayerStage, needed: &mut HashSet<Digest>) -> Result<()> {
+    for (name, node) in dir.built().into_iter().flatten() {
+        match node {
+            Node::Dir(dir) => collect(dir, stage, needed)?,
+            Node::File(file) => {
+                if needed.insert(*file) && !stage.has_file(*file)? {
+                    let target = format!("object {}", file.hex());
+                    return Err(LayerError::LinkTarget {
+                        path: name.clone(),
+                        target,
+                    }
+                    .into());
+                }
+            }
+        }
+    }
+    Ok(())
+}
+
+/// The path rules that an image's base asks for; without a base everything is kept.
+pub fn path_rules(repo: &Repo, base: Option<&str>) -> Result<PathRules> {
+    let retain_var = ostree::check_version(2024, 3);
+    let Some(base) = base else {
+        return Ok(PathRules {
+            allow_nonusr: true,
+            retain_var,
+        });
+    };
+    let (tree, meta) = repo.commit_root(base)?;
+    let mut root = Dir::unread(tree, meta);
+    let text = match root.find_dir(&["usr", "lib", "ostree"], repo)? {
+        Some(entries) => match entries.get("prepare-root.conf") {
+            Some(Node::File(file)) => repo.file_content(*file, 1 << 20)?,
+            _ => Vec::new(),
+        },
+        None => Vec::new(),
+    };
+    let allow_nonusr = root_is_writable(&String::from_utf8_lossy(&text));
+    Ok(PathRules {
+        allow_nonusr,
+        retain_var,
+    })
+}
+
+/// Whether prepare-root.conf gives the host a root that can have any top-level name: a transient
+/// root or composefs (ostree-prepare-root(1)).
+fn root_is_writable(text: &str) -> bool {
+    let file = ostree::glib::KeyFile::new();
+    if let Err(error) = file.load_from_data(text, ostree::glib::KeyFileFlags::NONE) {
+        tracing::debug!("prepare-root.conf of the base: {error}");
+        return false;
+    }
+    let value = |group, key| {
+        file.string(group, key)
+            .map(|v| v.to_lowercase())
+            .unwrap_or_default()
+    };
+    let composefs = value("composefs", "enabled");
+    let on = |value: &str| matches!(value, "yes" | "true" | "1" | "maybe" | "signed" | "verity");
+    on(&composefs) || matches!(value("root", "transient").as_str(), "yes" | "true" | "1")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::root_is_writable;
+
+    #[test]
+    fn prepare_root_decides_about_top_level_names() {
+        assert!(root_is_writable("[composefs]\nenabled = yes\n"));
+        assert!(root_is_writable("[composefs]\nenabled=Signed\n"));
+        assert!(root_is_writable("[root]\ntransient=true\n"));
+        assert!(!root_is_writable(
+            "[composefs]\nenabled=no\n[root]\ntransient=false\n"
+        ));
+        assert!(!root_is_writable("[sysroot]\nreadonly=true\n"));
+        assert!(!root_is_writable(""));
+        assert!(!root_is_writable("garbage"));
+    }
+}
