@@ -13,6 +13,7 @@ pub mod cli;
 pub mod deploy;
 pub mod image;
 pub mod progress;
+pub mod pull;
 pub mod repo;
 pub mod sys;
 pub mod sysroot;

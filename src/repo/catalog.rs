@@ -1,11 +1,15 @@
 //! Which images and layers a repository holds. Refs and commit metadata come in, plain records go
 //! out; removal of an image takes its ref away and nothing else.
 
+use std::collections::{BTreeMap, HashMap};
+
 use anyhow::{Context, Result};
 use fn_error_context::context;
 use ostree::gio;
 use ostree::glib::{Variant, VariantDict};
 
+use super::commit::META_IMPORTER;
+use super::object::ObjectKind;
 use super::refs;
 use super::store::Repo;
 use crate::image::{Digest, ImageConfig, ImageReference, Manifest, ManifestOrIndex};
@@ -18,6 +22,24 @@ pub const META_MANIFEST: &str = "ostree.manifest";
 pub const META_CONFIG: &str = "ostree.container.image-config";
 /// What stands for a config that an old importer did not keep.
 const NO_CONFIG: &str = r#"{"architecture":"","os":"","rootfs":{"type":"layers","diff_ids":[]}}"#;
+
+/// A layer in the repository.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StoredLayer {
+    /// Its commit.
+    pub commit: String,
+    /// Whether it was imported as an ordinary layer (else as part of an ostree commit).
+    pub derived: bool,
+}
+
+/// A snapshot of the layers in a repository.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Inventory {
+    /// By digest of the blob.
+    pub blobs: HashMap<Digest, StoredLayer>,
+    /// By digest of the uncompressed layer: the same content under another compression.
+    pub diff_ids: HashMap<Digest, StoredLayer>,
+}
 
 /// An image in the repository.
 #[derive(Debug, Clone, PartialEq)]
@@ -38,8 +60,8 @@ impl Repo {
     pub fn images(&self) -> Result<Vec<ImageReference>> {
         let names = self.refs_below(refs::IMAGE_PREFIX)?;
         let mut images = Vec::new();
-        for name in names {
-            let text = refs::unescape(&name);
+        for name in names.keys() {
+            let text = refs::unescape(name);
             match text.map(|text| text.parse::<ImageReference>()) {
                 Ok(Ok(image)) => images.push(image),
                 other => tracing::warn!("ref {name} names no image: {other:?}"),
@@ -50,15 +72,51 @@ impl Repo {
     }
 
     /// Names below a prefix, without it, with the commits they point to.
-    pub(super) fn refs_below(&self, prefix: &str) -> Result<Vec<String>> {
+    pub(super) fn refs_below(&self, prefix: &str) -> Result<BTreeMap<String, String>> {
         let all = self.ostree().list_refs_ext(
             Some(prefix),
             ostree::RepoListRefsExtFlags::EXCLUDE_REMOTES,
             gio::Cancellable::NONE,
         );
         let all = all.with_context(|| format!("Listing refs below {prefix}"))?;
-        let strip = |name: &String| Some(name.strip_prefix(prefix)?.strip_prefix('/')?.to_owned());
-        Ok(all.keys().filter_map(strip).collect())
+        let strip = |name: &str| Some(name.strip_prefix(prefix)?.strip_prefix('/')?.to_owned());
+        let below = all
+            .into_iter()
+            .filter_map(|(name, commit)| Some((strip(&name)?, commit)));
+        Ok(below.collect())
+    }
+
+    /// What is here, for planning a pull: layers by digest and by diff_id.
+    #[context("Taking stock of the repository's layers")]
+    pub fn inventory(&self) -> Result<Inventory> {
+        let mut inventory = Inventory::default();
+        for (name, commit) in self.refs_below(refs::BLOB_PREFIX)? {
+            let Ok(Ok(digest)) = refs::unescape(&name).map(|text| text.parse::<Digest>()) else {
+                continue;
+            };
+            let Ok(checksum) = Digest::from_hex(&commit) else {
+                continue;
+            };
+            if !self.has(checksum, ObjectKind::Commit)? {
+                continue;
+            }
+            let (variant, _) = self.ostree().load_commit(&commit)?;
+            let derived = metadata_text(&variant.child_value(0), META_IMPORTER).is_some();
+            inventory
+                .blobs
+                .insert(digest, StoredLayer { commit, derived });
+        }
+        for imgref in self.images()? {
+            let Some(image) = self.image(&imgref)? else {
+                continue;
+            };
+            for (layer, diff_id) in image.manifest.layers.iter().zip(&image.config.diff_ids) {
+                if let Some(stored) = inventory.blobs.get(&layer.digest) {
+                    inventory.diff_ids.insert(*diff_id, stored.clone());
+                }
+            }
+        }
+        Ok(inventory)
     }
 
     /// The image under a reference.

@@ -19,7 +19,7 @@ const EMPTIED: [&str; 5] = ["run", "tmp", "proc", "sys", "dev"];
 const MAX_LINK_ROUNDS: usize = 64;
 
 /// How the paths of a layer become the paths of a commit.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct PathRules {
     /// Keep top-level names that ostree hosts do not have.
     pub allow_nonusr: bool,

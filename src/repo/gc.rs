@@ -37,7 +37,7 @@ impl Repo {
     /// next prune removes.
     #[context("Pruning the repository")]
     pub fn prune(&self) -> Result<PruneReport> {
-        let present = self.refs_below(refs::BLOB_PREFIX)?.into_iter().collect();
+        let present = self.refs_below(refs::BLOB_PREFIX)?.into_keys().collect();
         let unneeded = unneeded_layers(&present, &self.needed_layers()?);
         for name in &unneeded {
             self.remove_ref(&format!("{}/{name}", refs::BLOB_PREFIX))?;
@@ -58,9 +58,7 @@ impl Repo {
         let mut commits = BTreeSet::new();
         let prefixes = [refs::IMAGE_PREFIX, refs::BASE_IMAGE_PREFIX];
         for prefix in prefixes.into_iter().chain(DEPLOYMENT_PREFIXES) {
-            for name in self.refs_below(prefix)? {
-                commits.extend(self.resolve_ref(&format!("{prefix}/{name}"))?);
-            }
+            commits.extend(self.refs_below(prefix)?.into_values());
         }
         let mut needed = BTreeSet::new();
         for commit in commits {

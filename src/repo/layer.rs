@@ -7,7 +7,8 @@ use std::io::BufRead;
 
 use anyhow::{Context, Result};
 
-use super::derived_tree::{DerivedTree, PathRules};
+use super::derived_tree::DerivedTree;
+pub use super::derived_tree::PathRules;
 use super::import_ostree::OstreeLayerKind;
 use super::staging::{LayerStage, Staging};
 use super::store::Repo;

@@ -28,7 +28,7 @@ mod store;
 mod tar_stream;
 mod tree;
 
-pub use catalog::ImageRecord;
+pub use catalog::{ImageRecord, Inventory, StoredLayer};
 pub use error::LayerError;
 pub use gc::PruneReport;
 pub use object::ObjectKind;

@@ -1,0 +1,87 @@
+//! One layer from its blob to staged objects, on one thread: size and digest of the blob, inflate,
+//! diff_id, tar, objects, in one pass. A reader comes in, a layer that may be published goes out;
+//! until all digests have been checked, it does not go out.
+
+use std::io::{BufRead, BufReader, Read};
+
+use anyhow::{Context, Result};
+use thiserror::Error;
+
+use crate::image::{Compression, Digest, Layer, VerifyError, VerifyingReader};
+use crate::repo::LayerError;
+use crate::repo::layer::{ImportedLayer, import};
+use crate::repo::staging::Staging;
+
+/// Bytes read from the blob at once.
+const BLOB_BUFFER: usize = 64 << 10;
+/// Bytes of inflated tar held at once; slices of it are hashed and written.
+const TAR_BUFFER: usize = 128 << 10;
+
+/// A layer that could not be fetched or used.
+#[derive(Debug, Error)]
+#[error("Fetching layer {number} of {total} ({digest}) of {image}")]
+pub struct LayerFailure {
+    /// Its place in the image, from 1.
+    pub number: usize,
+    /// How many layers the image has.
+    pub total: usize,
+    /// The blob.
+    pub digest: Digest,
+    /// The image.
+    pub image: String,
+    /// Why.
+    #[source]
+    pub source: anyhow::Error,
+}
+
+/// Reads a layer whole and checks it. On any error nothing of it can be published.
+pub fn import_layer(staging: &Staging, layer: &Layer, blob: impl Read) -> Result<ImportedLayer> {
+    let blob = VerifyingReader::new(blob, &layer.descriptor);
+    let mut blob = BufReader::with_capacity(BLOB_BUFFER, blob);
+    let imported = read_layer(staging, layer, &mut blob);
+    let blob = blob.into_inner();
+    match imported {
+        // Bytes that are not the promised ones explain any error better than what they broke.
+        Err(error) if layer.descriptor.size.is_some() => match blob.finish() {
+            Err(wrong @ (VerifyError::Digest { .. } | VerifyError::Long { .. })) => {
+                Err(mismatch(wrong).into())
+            }
+            _ => Err(error),
+        },
+        Err(error) => Err(error),
+        Ok(imported) => {
+            blob.finish().map_err(mismatch)?;
+            Ok(imported)
+        }
+    }
+}
+
+fn read_layer(staging: &Staging, layer: &Layer, blob: &mut impl BufRead) -> Result<ImportedLayer> {
+    let decoder: Box<dyn Read + '_> = match layer.compression {
+        Compression::None => Box::new(blob),
+        Compression::Gzip => Box::new(flate2::bufread::MultiGzDecoder::new(blob)),
+        Compression::Zstd => Box::new(zstd::Decoder::with_buffer(blob).context("Starting zstd")?),
+    };
+    let tar = VerifyingReader::expecting(decoder, layer.diff_id, None);
+    let mut tar = BufReader::with_capacity(TAR_BUFFER, tar);
+    let imported = import(staging, &layer.index.to_string(), layer.kind, &mut tar)?;
+    match tar.into_inner().finish() {
+        Ok(_) => Ok(imported),
+        Err(VerifyError::Digest { expected, found }) => {
+            Err(LayerError::DiffId { expected, found }.into())
+        }
+        Err(other) => Err(mismatch(other).into()),
+    }
+}
+
+fn mismatch(error: VerifyError) -> LayerError {
+    match error {
+        VerifyError::Digest { expected, found } => LayerError::Digest { expected, found },
+        VerifyError::Short { expected, found } => LayerError::Size { expected, found },
+        VerifyError::Long { expected } => LayerError::Size {
+            expected,
+            found: expected + 1,
+        },
+        VerifyError::Io(error) => crate::repo::TarError::Read(error).into(),
+    }
+}

@@ -1,0 +1,14 @@
+//! From a resolved manifest to a merge commit in the repository: plan, fetch, import, merge. A
+//! source and a repository come in, an image record goes out. Never deploys, never decides about
+//! signatures.
+
+mod import;
+mod plan;
+mod prepare;
+mod run;
+mod stream;
+
+pub use import::LayerFailure;
+pub use plan::{LayerState, PlannedLayer, PullPlan};
+pub use prepare::{Prepared, PullOptions, Unsuitable, prepare};
+pub use run::run;

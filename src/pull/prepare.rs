@@ -1,0 +1,104 @@
+//! From a reference to a plan, at the cost of one small request when nothing is new. A source and
+//! a repository come in; either "nothing to do" or a plan goes out. Writes nothing.
+
+use anyhow::{Context, Result};
+use thiserror::Error;
+
+use super::plan::PullPlan;
+use crate::image::{ImageConfig, ImageReference};
+use crate::repo::{ImageRecord, Repo};
+use crate::transport::{ImageSource, fetch_config, resolve};
+
+/// What a pull is asked to be.
+#[derive(Debug, Clone)]
+pub struct PullOptions {
+    /// The architecture to choose and to insist on, a GOARCH word.
+    pub arch: String,
+    /// Refuse images that do not say that they boot.
+    pub require_bootable: bool,
+}
+
+/// An image that this host cannot use. Nothing has been fetched but manifest and config.
+#[derive(Debug, Error, PartialEq, Eq)]
+pub enum Unsuitable {
+    /// For another machine.
+    #[error("image {image} is for {found}, but this host needs {wanted}")]
+    Architecture {
+        /// The image.
+        image: String,
+        /// What it is for.
+        found: String,
+        /// What was asked for.
+        wanted: String,
+    },
+    /// Not an operating system.
+    #[error(
+        "image {image} does not say that it boots: it has neither the label containers.bootc nor ostree.bootable"
+    )]
+    NotBootable {
+        /// The image.
+        image: String,
+    },
+}
+
+/// What there is to do.
+#[derive(Debug)]
+pub enum Prepared {
+    /// The repository has what the reference means now.
+    Unchanged(Box<ImageRecord>),
+    /// There is something to pull.
+    Ready(Box<PullPlan>),
+}
+
+/// Asks the source what the reference means now and plans the pull.
+pub async fn prepare(
+    repo: &Repo,
+    source: &dyn ImageSource,
+    imgref: &ImageReference,
+    options: &PullOptions,
+) -> Result<Prepared> {
+    let resolved = resolve(source, &options.arch).await;
+    let manifest = resolved
+        .with_context(|| format!("Resolving {imgref}"))?
+        .manifest;
+    let previous = repo.image(imgref)?;
+    if let Some(image) = previous
+        .as_ref()
+        .filter(|p| p.manifest_digest == manifest.digest())
+    {
+        return Ok(Prepared::Unchanged(Box::new(image.clone())));
+    }
+    let config = fetch_config(source, &manifest).await;
+    let config = config.with_context(|| format!("Fetching the config of {imgref}"))?;
+    check(imgref, &config, options)?;
+    // The image ID: a manifest that only differs in compression is the same image.
+    let same_id = |p: &&ImageRecord| p.manifest.config.digest == manifest.config.digest;
+    if let Some(image) = previous.as_ref().filter(same_id) {
+        return Ok(Prepared::Unchanged(Box::new(image.clone())));
+    }
+    let inventory = repo.inventory()?;
+    let plan = PullPlan::new(imgref.clone(), manifest, config, &inventory, previous);
+    let plan = plan.with_context(|| format!("Reading the layers of {imgref}"))?;
+    Ok(Prepared::Ready(Box::new(plan)))
+}
+
+fn check(
+    imgref: &ImageReference,
+    config: &ImageConfig,
+    options: &PullOptions,
+) -> Result<(), Unsuitable> {
+    let image = imgref.to_string();
+    if config.architecture != options.arch || config.os != "linux" {
+        let found = format!("{}/{}", config.os, config.architecture);
+        let wanted = format!("linux/{}", options.arch);
+        return Err(Unsuitable::Architecture {
+            image,
+            found,
+            wanted,
+        });
+    }
+    match options.require_bootable && !config.is_bootable() {
+        true => Err(Unsuitable::NotBootable { image }),
+        false => Ok(()),
+    }
+}

@@ -1,0 +1,341 @@
+//! Carries a pull plan out: layers in parallel, finished ones published as it goes, the merge
+//! commit and the image's ref last. A plan comes in, the stored image goes out.
+//!
+//! Interrupted at any instruction, the repository has whole layers only; running the pull again
+//! takes those and fetches the rest. The staging directory of the interrupted run is removed then.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result};
+use tokio::task::{JoinSet, spawn_blocking};
+
+use super::import::{LayerFailure, import_layer};
+use super::plan::{LayerState, PullPlan};
+use super::stream::{Cancel, Failure, Watched, split};
+use crate::image::{Layer, LayerKind};
+use crate::progress::{Event, Phase, ProgressSink};
+use crate::repo::layer::{FinishedLayer, ImportedLayer, PathRules, path_rules};
+use crate::repo::merge::{LayerCommits, merge, verify_complete};
+use crate::repo::staging::Staging;
+use crate::repo::{ImageRecord, Repo, refs};
+use crate::transport::ImageSource;
+
+/// Publish when so many bytes wait, or after so long: what an interruption costs.
+const PUBLISH_BYTES: u64 = 256 << 20;
+const PUBLISH_AFTER: Duration = Duration::from_secs(5);
+
+/// Pulls an image as planned, `jobs` layers at a time, and gives what is stored then.
+pub async fn run(
+    repo: &Repo,
+    source: Arc<dyn ImageSource>,
+    plan: PullPlan,
+    jobs: usize,
+    progress: Arc<dyn ProgressSink>,
+) -> Result<ImageRecord> {
+    let context = format!("Pulling {}", plan.imgref);
+    let result = Pull::new(repo, source, plan, progress)?
+        .run(jobs.max(1))
+        .await;
+    result.context(context)
+}
+
+struct Pull {
+    repo: Repo,
+    /// Keeps others from pruning.
+    _lock: crate::repo::SharedLock,
+    staging: Arc<Staging>,
+    source: Arc<dyn ImageSource>,
+    plan: PullPlan,
+    progress: Arc<dyn ProgressSink>,
+    cancel: Cancel,
+    /// The commit of each layer, once it is known.
+    commits: Vec<Option<String>>,
+    rules: Option<PathRules>,
+    /// Ordinary layers that came before the base's rules were known.
+    waiting: Vec<(usize, ImportedLayer)>,
+    /// What can be published: layers, and refs to move then.
+    finished: Vec<FinishedLayer>,
+    refs: Vec<(String, String)>,
+    published: Instant,
+}
+
+impl Drop for Pull {
+    fn drop(&mut self) {
+        self.cancel.cancel();
+    }
+}
+
+impl Pull {
+    fn new(
+        repo: &Repo,
+        source: Arc<dyn ImageSource>,
+        plan: PullPlan,
+        progress: Arc<dyn ProgressSink>,
+    ) -> Result<Self> {
+        let commits = plan.layers.iter().map(|layer| match &layer.state {
+            LayerState::Present(commit) | LayerState::Reuse(commit) => Some(commit.clone()),
+            LayerState::Fetch | LayerState::SameAs(_) => None,
+        });
+        let commits = commits.collect();
+        let reused = plan.layers.iter().filter_map(|layer| match &layer.state {
+            LayerState::Reuse(commit) => Some((
+                refs::of_blob(&layer.layer.descriptor.digest),
+                commit.clone(),
+            )),
+            _ => None,
+        });
+        Ok(Self {
+            refs: reused.collect(),
+            _lock: repo.lock_shared()?,
+            staging: Arc::new(repo.staging()?),
+            repo: repo.reopen()?,
+            source,
+            progress,
+            cancel: Cancel::default(),
+            commits,
+            rules: None,
+            waiting: Vec::new(),
+            finished: Vec::new(),
+            published: Instant::now(),
+            plan,
+        })
+    }
+
+    async fn run(mut self, jobs: usize) -> Result<ImageRecord> {
+        self.progress.event(Event::Planned {
+            layers: self.plan.layers.len(),
+            layers_to_fetch: self.plan.layers_to_fetch(),
+            bytes_to_fetch: self.plan.bytes_to_fetch(),
+            bytes_present: self.plan.bytes_present(),
+        });
+        let fetched = self.fetch_all(jobs).await;
+        // What is whole is kept even if something else failed: the next run needs not fetch it.
+        let published = self.publish().await;
+        fetched?;
+        published?;
+        self.merge().await
+    }
+
+    /// Fetches and imports what is missing. The base comes first, because its path rules decide
+    /// about ordinary layers.
+    async fn fetch_all(&mut self, jobs: usize) -> Result<()> {
+        let mut queue: VecDeque<Layer> = self.plan.missing().cloned().collect();
+        self.base_ready().await?;
+        if !queue.is_empty() {
+            self.progress.event(Event::Phase(Phase::Fetch));
+        }
+        let mut running = JoinSet::new();
+        loop {
+            while running.len() < jobs
+                && let Some(layer) = queue.pop_front()
+            {
+                running.spawn(self.fetch(layer));
+            }
+            let Some(result) = running.join_next().await else {
+                return Ok(());
+            };
+            let (index, imported) = result.context("A worker died")??;
+            self.take(index, imported).await?;
+            self.base_ready().await?;
+            let waiting: u64 = self.finished.iter().map(|layer| layer.stage.bytes()).sum();
+            if waiting >= PUBLISH_BYTES || self.published.elapsed() >= PUBLISH_AFTER {
+                self.publish().await?;
+            }
+        }
+    }
+
+    /// The future that fetches and imports one layer.
+    fn fetch(
+        &self,
+        layer: Layer,
+    ) -> impl Future<Output = Result<(usize, ImportedLayer), LayerFailure>> + use<> {
+        let source = self.source.clone();
+        let (staging, progress) = (self.staging.clone(), self.progress.clone());
+        let cancel = self.cancel.clone();
+        let (index, digest) = (layer.index, layer.descriptor.digest);
+        let (total, image) = (self.plan.layers.len(), self.plan.imgref.to_string());
+        async move {
+            let result = fetch_layer(source, staging, layer, cancel, progress).await;
+            result
+                .map(|imported| (index, imported))
+                .map_err(|source| LayerFailure {
+                    number: index + 1,
+                    total,
+                    digest,
+                    image,
+                    source,
+                })
+        }
+    }
+
+    async fn take(&mut self, index: usize, imported: ImportedLayer) -> Result<()> {
+        match self.rules {
+            None if imported.needs_rules() => self.waiting.push((index, imported)),
+            rules => self.finish(index, imported, rules).await?,
+        }
+        Ok(())
+    }
+
+    async fn finish(
+        &mut self,
+        index: usize,
+        imported: ImportedLayer,
+        rules: Option<PathRules>,
+    ) -> Result<()> {
+        let rules = rules.unwrap_or_default();
+        let finished = spawn_blocking(move || imported.finish(rules)).await;
+        let layer = &self.plan.layers[index].layer;
+        let digest = layer.descriptor.digest;
+        let finished = finished.context("A worker died")?;
+        let finished = finished.with_context(|| format!("Importing layer {digest}"))?;
+        if layer.kind == LayerKind::Base && !self.repo.has_complete_commit(&finished.commit)? {
+            // Until its chunks are here, too; libostree's readers know what that means.
+            let marked = self
+                .repo
+                .ostree()
+                .mark_commit_partial(&finished.commit, true);
+            marked.context("Marking the base commit as partial")?;
+        }
+        self.refs
+            .push((refs::of_blob(&digest), finished.commit.clone()));
+        self.commits[index] = Some(finished.commit.clone());
+        self.finished.push(finished);
+        self.progress.event(Event::LayerDone { index });
+        Ok(())
+    }
+
+    /// Once all layers of the ostree commit are here: checks that it is whole, and finishes the
+    /// ordinary layers that waited for it.
+    async fn base_ready(&mut self) -> Result<()> {
+        if self.rules.is_some() {
+            return Ok(());
+        }
+        let ostree = self
+            .plan
+            .layers
+            .iter()
+            .filter(|l| l.layer.kind != LayerKind::Derived);
+        if !ostree
+            .map(|l| l.layer.index)
+            .all(|index| self.commit(index).is_some())
+        {
+            return Ok(());
+        }
+        let base = self.base();
+        if let Some(base) = &base {
+            self.publish().await?;
+            if !self.repo.has_complete_commit(base)? {
+                verify_complete(&self.repo, base)?;
+                let unmarked = self.repo.ostree().mark_commit_partial(base, false);
+                unmarked.context("Marking the base commit as complete")?;
+            }
+        }
+        let rules = path_rules(&self.repo, base.as_deref())?;
+        self.rules = Some(rules);
+        for (index, imported) in std::mem::take(&mut self.waiting) {
+            self.finish(index, imported, Some(rules)).await?;
+        }
+        Ok(())
+    }
+
+    fn base(&self) -> Option<String> {
+        let first = self.plan.layers.first()?;
+        match first.layer.kind {
+            LayerKind::Base => self.commit(0).cloned(),
+            _ => None,
+        }
+    }
+
+    /// The commit of a layer, looked up where it repeats an earlier one.
+    fn commit(&self, index: usize) -> Option<&String> {
+        match self.plan.layers[index].state {
+            LayerState::SameAs(first) => self.commits[first].as_ref(),
+            _ => self.commits[index].as_ref(),
+        }
+    }
+
+    async fn publish(&mut self) -> Result<()> {
+        let (finished, refs) = (
+            std::mem::take(&mut self.finished),
+            std::mem::take(&mut self.refs),
+        );
+        if finished.is_empty() && refs.is_empty() {
+            return Ok(());
+        }
+        let staging = self.staging.clone();
+        let stages = finished.into_iter().map(|layer| layer.stage).collect();
+        let published = spawn_blocking(move || staging.publish(stages, &refs)).await;
+        self.published = Instant::now();
+        published
+            .context("A worker died")?
+            .context("Making fetched layers durable")
+    }
+
+    async fn merge(mut self) -> Result<ImageRecord> {
+        self.progress.event(Event::Phase(Phase::Merge));
+        let derived = self
+            .plan
+            .layers
+            .iter()
+            .filter(|l| l.layer.kind == LayerKind::Derived);
+        let derived = derived.map(|l| {
+            let commit = self
+                .commit(l.layer.index)
+                .context("a layer has no commit")?;
+            Ok((l.layer.descriptor.digest, commit.clone()))
+        });
+        let layers = LayerCommits {
+            base: self.base(),
+            derived: derived.collect::<Result<_>>()?,
+        };
+        let image_ref = refs::of_image(&self.plan.imgref)?;
+        let (repo, staging) = (self.repo.reopen()?, self.staging.clone());
+        let (manifest, config) = (self.plan.manifest.clone(), self.plan.config.clone());
+        let merged = spawn_blocking(move || -> Result<_> {
+            let mut stage = staging
+                .layer("merge")
+                .context("Making a place for the merge")?;
+            let merged = merge(&repo, &mut stage, &layers, &manifest, &config)?;
+            Ok((stage, merged))
+        });
+        let (stage, merged) = merged.await.context("A worker died")??;
+        self.progress.event(Event::Phase(Phase::Publish));
+        self.refs = merged.moved_refs;
+        self.refs.push((image_ref, merged.commit.clone()));
+        self.finished.push(FinishedLayer {
+            stage,
+            commit: merged.commit.clone(),
+        });
+        self.publish().await?;
+        let image = self.repo.image_of_commit(&merged.commit)?;
+        image.context("the image that was just written is not there")
+    }
+}
+
+async fn fetch_layer(
+    source: Arc<dyn ImageSource>,
+    staging: Arc<Staging>,
+    layer: Layer,
+    cancel: Cancel,
+    progress: Arc<dyn ProgressSink>,
+) -> Result<ImportedLayer> {
+    let (index, digest) = (layer.index, layer.descriptor.digest);
+    progress.event(Event::LayerStarted {
+        index,
+        digest,
+        size: layer.descriptor.size,
+    });
+    let blob = source.blob(&layer.descriptor).await?;
+    let failure = Failure::default();
+    let (reader, feed) = split(blob, failure.clone());
+    let reader = Watched::new(reader, index, cancel, progress);
+    let worker = spawn_blocking(move || import_layer(&staging, &layer, reader));
+    let (imported, ()) = tokio::join!(worker, feed);
+    let transfer = failure.lock().ok().and_then(|mut failure| failure.take());
+    match (imported.context("A worker died")?, transfer) {
+        (Err(_), Some(error)) => Err(error.into()),
+        (imported, _) => imported,
+    }
+}
