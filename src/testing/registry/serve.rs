@@ -121,7 +121,8 @@ fn faulty_answer(faults: &[Fault]) -> Option<Response> {
 }
 
 fn find(state: &State, request: &Request) -> Response {
-    let path = request.path.strip_prefix("/v2/").unwrap_or("");
+    let path = request.path.split('?').next().unwrap_or_default();
+    let path = path.strip_prefix("/v2/").unwrap_or("");
     if let Some((name, reference)) = path.rsplit_once("/manifests/") {
         let key = (name.to_owned(), reference.to_owned());
         let stored = state.manifests.get(&key).cloned();

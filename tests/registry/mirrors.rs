@@ -1,0 +1,100 @@
+//! registries.conf at work: mirrors before the registry, other locations, blocked names.
+
+use bowline::testing::registry::{Fault, TestRegistry};
+use bowline::transport::{ImageSource, RegistrySource};
+
+use crate::bench::{Bench, MANIFEST, OCI_MANIFEST, read};
+
+/// A registry that `os.example/stable` stands for, with a mirror before it.
+fn mirrored(extra: &str) -> (Bench, TestRegistry) {
+    let bench = Bench::new();
+    let mirror = TestRegistry::start();
+    mirror.add_manifest("copy/os", "1", MANIFEST, OCI_MANIFEST);
+    let conf = format!(
+        "[[registry]]\nprefix = 'os.example/stable'\nlocation = '{}/ns'\n\
+         [[registry.mirror]]\nlocation = '{}/copy'\n{extra}",
+        bench.registry.host(),
+        mirror.host()
+    );
+    bench.write("etc/containers/registries.conf", &conf);
+    (bench, mirror)
+}
+
+fn source(bench: &Bench) -> RegistrySource {
+    let name = "os.example/stable/os:1".parse().unwrap();
+    RegistrySource::new(&name, &bench.options).unwrap()
+}
+
+#[tokio::test]
+async fn the_mirror_is_asked_first_and_suffices() {
+    let (bench, mirror) = mirrored("");
+    let source = source(&bench);
+    source.manifest(None).await.unwrap();
+    assert_eq!(mirror.requests()[0].path, "/v2/copy/os/manifests/1");
+    assert_eq!(bench.requests(), []);
+    assert_eq!(source.place(), "docker://os.example/stable/os:1");
+}
+
+#[tokio::test]
+async fn the_registry_steps_in_for_its_mirror() {
+    for fault in [
+        Fault::Status(500, String::new()),
+        Fault::Status(404, String::new()),
+        Fault::Status(401, String::new()),
+        Fault::DigestHeader(format!("sha256:{}", "0".repeat(64))),
+    ] {
+        let (bench, mirror) = mirrored("");
+        mirror.fault("/manifests/", fault.clone());
+        let source = source(&bench);
+        source.manifest(None).await.unwrap();
+        let requests = bench.requests();
+        assert_eq!(requests, [("GET /v2/ns/os/manifests/1".into(), 200)]);
+        // Whoever gave the manifest is asked for the blobs.
+        let asked = mirror.requests().len();
+        let (bytes, blob) = bench.blob(10);
+        assert_eq!(read(source.blob(&blob).await.unwrap()).await.0, bytes);
+        assert_eq!(mirror.requests().len(), asked, "{fault:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_blob_that_the_mirror_lacks_comes_from_the_registry() {
+    let (bench, mirror) = mirrored("");
+    let source = source(&bench);
+    source.manifest(None).await.unwrap();
+    let (bytes, blob) = bench.blob(10);
+    assert_eq!(read(source.blob(&blob).await.unwrap()).await.0, bytes);
+    assert_eq!(mirror.requests().len(), 2);
+}
+
+#[tokio::test]
+async fn a_mirror_for_digests_is_not_asked_for_tags() {
+    let (bench, mirror) = mirrored("pull-from-mirror = 'digest-only'");
+    source(&bench).manifest(None).await.unwrap();
+    assert!(mirror.requests().is_empty());
+    assert_eq!(bench.requests().len(), 1);
+}
+
+#[tokio::test]
+async fn the_error_is_that_of_the_registry() {
+    let (bench, mirror) = mirrored("");
+    mirror.fault("/manifests/", Fault::Status(403, String::new()));
+    bench
+        .registry
+        .fault("/manifests/", Fault::Status(404, String::new()));
+    let error = source(&bench).manifest(None).await.unwrap_err();
+    let expected = "http://HOST/v2/ns/os/manifests/1 does not exist";
+    assert_eq!(bench.text(&error), expected);
+}
+
+#[test]
+fn a_blocked_name_is_not_asked_for() {
+    let bench = Bench::new();
+    let host = bench.registry.host();
+    let conf = format!("[[registry]]\nlocation = '{host}'\nblocked = true");
+    bench.write("etc/containers/registries.conf", &conf);
+    let error = bench.try_source(":1").unwrap_err();
+    let expected = "pulling HOST/ns/os:1 is blocked: registries.conf blocks HOST";
+    assert_eq!(bench.text(&error), expected);
+    assert_eq!(bench.requests(), []);
+}
