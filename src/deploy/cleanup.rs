@@ -25,7 +25,7 @@ fn unneeded(deployments: &[Deployment], leftovers: &[Origin]) -> Vec<ImageRefere
             let origin = d.origin.image().ok().flatten();
             origin.is_some_and(|origin| origin.imgref == *image)
         };
-        staying.iter().any(|d| follows(d))
+        staying.iter().any(follows)
     };
     for origin in leftovers {
         let image = origin.image().ok().flatten().map(|image| image.imgref);

@@ -109,8 +109,9 @@ impl LockedSysroot {
     pub fn write_boot_order(&self, order: &[DeploymentId]) -> Result<()> {
         let order = order.iter().map(|id| self.find(id));
         let order: Vec<_> = order.collect::<Result<_>>()?;
-        let mut options = ostree::SysrootWriteDeploymentsOpts::default();
-        options.do_postclean = false;
+        let options = ostree::SysrootWriteDeploymentsOpts {
+            do_postclean: false,
+        };
         let written = self
             .inner
             .write_deployments_with_options(&order, &options, NO_CANCEL);
