@@ -1,0 +1,477 @@
+//! Deployments in scratch sysroots, from commits made of fixture lines: what is written to disk,
+//! what stays, what an interruption leaves. Needs root (deployments belong to it) and the
+//! `ostree` program; says so and passes where there is no root.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use bowline::deploy::{self, Decision, DeployPlan, Wish};
+use bowline::image::OstreeImageReference;
+use bowline::sysroot::{DeploymentId, LockedSysroot, Slot, Sysroot, SysrootError};
+use bowline::testing::{CommitOptions, Fixture, OS, ScratchSysroot};
+
+const STABLE: &str = "ostree-unverified-registry:quay.io/example/os:stable";
+const NEXT: &str = "ostree-unverified-registry:quay.io/example/os:next";
+
+fn is_root() -> bool {
+    let root = rustix::process::geteuid().is_root();
+    if !root {
+        println!("skipped: needs root");
+    }
+    root
+}
+
+fn ostree(args: &[&str]) -> String {
+    let output = Command::new("ostree").args(args).output().unwrap();
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "ostree {args:?}: {stderr}");
+    String::from_utf8(output.stdout).unwrap()
+}
+
+struct Host {
+    sysroot: ScratchSysroot,
+    fixture: Fixture,
+}
+
+impl Host {
+    fn new() -> Self {
+        Self {
+            sysroot: ScratchSysroot::new().unwrap(),
+            fixture: Fixture::new().unwrap(),
+        }
+    }
+
+    fn path(&self) -> &Path {
+        self.sysroot.path()
+    }
+
+    fn repo(&self) -> String {
+        self.path().join("ostree/repo").to_str().unwrap().into()
+    }
+
+    /// Commits the fixture OS with more lines into the sysroot's repository.
+    fn commit(&self, version: &str, more: &str) -> String {
+        let mut options = CommitOptions::default();
+        options.metadata[0].1 = version.into();
+        let lines = format!("{OS}\n{more}");
+        let commit = self.fixture.commit_with(&lines, &options).unwrap();
+        let from = self.fixture.path().to_str().unwrap();
+        ostree(&[
+            "pull-local",
+            &format!("--repo={}", self.repo()),
+            from,
+            &commit,
+        ]);
+        commit
+    }
+
+    fn lock(&self) -> LockedSysroot {
+        Sysroot::open_locked(self.path()).unwrap()
+    }
+
+    fn wish(&self, commit: &str, image: &str) -> Wish {
+        Wish {
+            image: image.parse::<OstreeImageReference>().unwrap(),
+            commit: commit.into(),
+            tree: Sysroot::open(self.path())
+                .unwrap()
+                .tree_facts(commit)
+                .unwrap(),
+            stateroot: None,
+            retain: false,
+            explicit: true,
+        }
+    }
+
+    fn deploy(&self, wish: &Wish) -> DeployPlan {
+        let sysroot = self.lock();
+        let host = deploy::snapshot(&sysroot).unwrap();
+        let Decision::Deploy(plan) = deploy::plan(&host, wish).unwrap() else {
+            panic!("there is nothing to deploy");
+        };
+        deploy::carry_out(&sysroot, &plan).unwrap();
+        sysroot.clean_deployments().unwrap();
+        *plan
+    }
+
+    fn deploy_image(&self, commit: &str, image: &str) -> DeployPlan {
+        self.deploy(&self.wish(commit, image))
+    }
+
+    fn ids(&self) -> Vec<DeploymentId> {
+        let sysroot = Sysroot::open(self.path()).unwrap();
+        let all = sysroot.deployments().unwrap();
+        all.into_iter().map(|d| d.id).collect()
+    }
+
+    fn commits(&self) -> Vec<String> {
+        self.ids().into_iter().map(|id| id.commit).collect()
+    }
+
+    fn directory(&self, at: usize) -> PathBuf {
+        let sysroot = Sysroot::open(self.path()).unwrap();
+        sysroot.directory(&self.ids()[at])
+    }
+
+    /// The boot loader entries, first to boot first.
+    fn entries(&self) -> Vec<String> {
+        let entries = self.path().join("boot/loader/entries");
+        let mut names: Vec<_> = fs::read_dir(entries)
+            .unwrap()
+            .map(|e| e.unwrap().path())
+            .collect();
+        names.sort();
+        names
+            .iter()
+            .rev()
+            .map(|path| fs::read_to_string(path).unwrap())
+            .collect()
+    }
+
+    fn roll_back(&self) -> String {
+        let sysroot = self.lock();
+        let plan = deploy::plan_rollback(&sysroot.deployments().unwrap(), None).unwrap();
+        deploy::roll_back(&sysroot, &plan).unwrap();
+        plan.to_string()
+    }
+
+    /// What must hold after every deed, finished or not.
+    fn check(&self) {
+        ostree(&["fsck", "--quiet", &format!("--repo={}", self.repo())]);
+        let status = ostree(&[
+            "admin",
+            "status",
+            &format!("--sysroot={}", self.path().display()),
+        ]);
+        let shown: Vec<_> = status
+            .lines()
+            .filter_map(|line| line.trim_start().strip_prefix("default "))
+            .map(|line| line.split('.').next().unwrap().to_owned())
+            .collect();
+        let ours = self
+            .ids()
+            .into_iter()
+            .filter(|id| id.stateroot == "default");
+        assert_eq!(
+            shown,
+            ours.map(|id| id.commit).collect::<Vec<_>>(),
+            "{status}"
+        );
+        for entry in self.entries() {
+            let find = |key: &str| {
+                let line = entry.lines().find(|line| line.starts_with(key)).unwrap();
+                line.strip_prefix(key).unwrap().trim().to_owned()
+            };
+            let kernel = self
+                .path()
+                .join("boot")
+                .join(find("linux").trim_start_matches('/'));
+            assert!(kernel.exists(), "{entry}");
+            let options = find("options");
+            let target = options.split("ostree=/").nth(1).unwrap();
+            assert!(self.path().join(target).join("usr").is_dir(), "{entry}");
+        }
+    }
+}
+
+#[test]
+fn the_first_deployment_boots_and_says_where_it_came_from() {
+    if !is_root() {
+        return;
+    }
+    let host = Host::new();
+    let commit = host.commit("1", "");
+    let plan = host.deploy_image(&commit, STABLE);
+    assert_eq!((plan.keep, plan.drop), (vec![], vec![]));
+
+    let id = &host.ids()[0];
+    assert_eq!(id.to_string(), format!("default/{commit}.0"));
+    let origin = host
+        .directory(0)
+        .with_file_name(format!("{commit}.0.origin"));
+    assert_eq!(
+        fs::read_to_string(origin).unwrap(),
+        format!("[origin]\ncontainer-image-reference={STABLE}\n")
+    );
+    let entries = host.entries();
+    let sum = entries[0].split("default-").nth(1).unwrap()[..64].to_owned();
+    assert_eq!(
+        entries,
+        [format!(
+            "title Fixture OS (ostree:0)\nversion 1\n\
+             options ostree=/ostree/boot.1/default/{sum}/0\n\
+             linux /ostree/default-{sum}/vmlinuz-6.1.0\n\
+             initrd /ostree/default-{sum}/initramfs-6.1.0.img\n"
+        )]
+    );
+    assert_eq!(
+        fs::read_to_string(host.directory(0).join("etc/motd")).unwrap(),
+        "version 1\n"
+    );
+    host.check();
+}
+
+#[test]
+fn an_upgrade_keeps_arguments_and_local_etc() {
+    if !is_root() {
+        return;
+    }
+    let host = Host::new();
+    let one = host.commit("1", "");
+    host.deploy_image(&one, STABLE);
+    let path = format!("--sysroot={}", host.path().display());
+    ostree(&[
+        "admin",
+        "instutil",
+        "set-kargs",
+        &path,
+        "root=UUID=1",
+        "rw",
+        "quiet",
+    ]);
+    fs::write(host.directory(0).join("etc/motd"), "mine\n").unwrap();
+    fs::write(host.directory(0).join("etc/new"), "new\n").unwrap();
+    fs::remove_file(host.directory(0).join("etc/hosts")).unwrap();
+
+    let more = "file /usr/etc/fresh 0 0 644 fresh\\n\nfile /usr/etc/conf 0 0 644 x\\n";
+    let two = host.commit("2", more);
+    let plan = host.deploy_image(&two, STABLE);
+    assert_eq!(plan.kargs, ["root=UUID=1", "rw", "quiet"]);
+    let etc = |name: &str| fs::read_to_string(host.directory(0).join("etc").join(name));
+    assert_eq!(etc("motd").unwrap(), "mine\n");
+    assert_eq!(etc("new").unwrap(), "new\n");
+    assert_eq!(etc("fresh").unwrap(), "fresh\n");
+    assert!(etc("hosts").is_err(), "a deleted file came back");
+    assert!(host.entries()[0].contains("options root=UUID=1 rw quiet ostree="));
+    assert_eq!(host.commits(), [two, one]);
+    host.check();
+}
+
+#[test]
+fn the_plan_and_libostree_agree_on_what_stays() {
+    if !is_root() {
+        return;
+    }
+    let host = Host::new();
+    let commits: Vec<_> = (1..=5).map(|n| host.commit(&n.to_string(), "")).collect();
+    let distinct: std::collections::BTreeSet<_> = commits.iter().collect();
+    assert_eq!(distinct.len(), 5);
+    let deploy = |at: usize, retain| {
+        let wish = Wish {
+            retain,
+            ..host.wish(&commits[at], if at == 0 { NEXT } else { STABLE })
+        };
+        let plan = host.deploy(&wish);
+        let ids = host.ids();
+        assert_eq!(ids[1..], plan.keep, "{plan}");
+        host.check();
+        plan
+    };
+    deploy(0, false);
+    deploy(1, false);
+    let plan = deploy(2, true);
+    assert_eq!((plan.keep.len(), plan.drop_images.len()), (2, 0));
+    let path = format!("--sysroot={}", host.path().display());
+    ostree(&["admin", "pin", &path, "1"]);
+    let plan = deploy(3, false);
+    assert_eq!(plan.drop.len(), 1);
+    assert_eq!(
+        plan.drop_images[0].to_string(),
+        "docker://quay.io/example/os:next"
+    );
+    assert_eq!(
+        host.commits(),
+        [3, 2, 1].map(|at: usize| commits[at].clone())
+    );
+    let sysroot = Sysroot::open(host.path()).unwrap();
+    let pinned: Vec<_> = sysroot
+        .deployments()
+        .unwrap()
+        .iter()
+        .map(|d| d.pinned)
+        .collect();
+    assert_eq!(pinned, [false, false, true]);
+    let elsewhere = Wish {
+        stateroot: Some("other".into()),
+        ..host.wish(&commits[4], NEXT)
+    };
+    let plan = host.deploy(&elsewhere);
+    assert_eq!((plan.merge_from, plan.keep.len()), (None, 3));
+    assert_eq!(host.ids()[0].stateroot, "other");
+    host.check();
+}
+
+#[test]
+fn rollback_is_undone_by_rollback() {
+    if !is_root() {
+        return;
+    }
+    let host = Host::new();
+    let (one, two) = (
+        host.commit("1", ""),
+        host.commit("2", "file /usr/x 0 0 644 x"),
+    );
+    host.deploy_image(&one, NEXT);
+    host.deploy_image(&two, STABLE);
+    let slots = || {
+        let sysroot = Sysroot::open(host.path()).unwrap();
+        sysroot
+            .deployments()
+            .unwrap()
+            .iter()
+            .map(|d| d.slot)
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(slots(), [Slot::Other, Slot::Rollback]);
+    assert_eq!(
+        host.roll_back(),
+        format!("default/{one}.0 boots next, instead of default/{two}.0")
+    );
+    assert_eq!(host.commits(), [one.clone(), two.clone()]);
+    let origin = |at: usize| {
+        let sysroot = Sysroot::open(host.path()).unwrap();
+        sysroot.deployments().unwrap()[at].origin.to_string()
+    };
+    assert_eq!(
+        origin(0),
+        format!("[origin]\ncontainer-image-reference={NEXT}\n")
+    );
+    host.check();
+    host.roll_back();
+    assert_eq!(host.commits(), [two, one]);
+    assert_eq!(
+        origin(0),
+        format!("[origin]\ncontainer-image-reference={STABLE}\n")
+    );
+    host.check();
+}
+
+#[test]
+fn a_held_lock_is_busy_and_given_back() {
+    if !is_root() {
+        return;
+    }
+    let host = Host::new();
+    let held = host.lock();
+    let error = Sysroot::open_locked(host.path()).unwrap_err();
+    let found = error.downcast_ref::<SysrootError>();
+    assert!(matches!(found, Some(SysrootError::Busy(path)) if path == host.path()));
+    assert!(Sysroot::open(host.path()).is_ok(), "reading needs no lock");
+    drop(held);
+    assert!(Sysroot::open_locked(host.path()).is_ok());
+}
+
+#[test]
+fn what_is_no_sysroot_is_told_apart() {
+    let kind = |path: &Path| {
+        let error = Sysroot::open(path).unwrap_err();
+        error.downcast::<SysrootError>().unwrap()
+    };
+    let dir = tempfile::tempdir().unwrap();
+    assert!(matches!(
+        kind(&dir.path().join("x")),
+        SysrootError::NoDirectory(_)
+    ));
+    assert!(matches!(kind(dir.path()), SysrootError::Empty(_)));
+    fs::write(dir.path().join("precious"), "").unwrap();
+    assert!(matches!(kind(dir.path()), SysrootError::NoSysroot(_)));
+    let error = bowline::sysroot::initialize(dir.path()).unwrap_err();
+    let found = error.downcast_ref::<SysrootError>();
+    assert!(matches!(found, Some(SysrootError::NotEmpty(_))));
+    let left: Vec<_> = fs::read_dir(dir.path()).unwrap().collect();
+    assert_eq!(left.len(), 1, "a refused directory was changed");
+}
+
+#[test]
+fn an_empty_directory_becomes_a_sysroot_as_with_ostree() {
+    if !is_root() {
+        return;
+    }
+    let (ours, theirs) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    bowline::sysroot::initialize(ours.path()).unwrap();
+    ostree(&[
+        "admin",
+        "init-fs",
+        "--modern",
+        theirs.path().to_str().unwrap(),
+    ]);
+    let list = |root: &Path| {
+        let output = Command::new("find")
+            .args([".", "-printf", "%p %y %m\\n"])
+            .current_dir(root)
+            .output()
+            .unwrap();
+        let text = String::from_utf8(output.stdout).unwrap();
+        let mut lines: Vec<_> = text
+            .lines()
+            .filter(|l| !l.starts_with(". "))
+            .map(str::to_owned)
+            .collect();
+        lines.sort();
+        lines
+    };
+    assert_eq!(list(ours.path()), list(theirs.path()));
+    assert!(
+        Sysroot::open(ours.path())
+            .unwrap()
+            .deployments()
+            .unwrap()
+            .is_empty()
+    );
+}
+
+#[test]
+fn an_interrupted_deploy_is_finished_by_the_next() {
+    if !is_root() {
+        return;
+    }
+    let host = Host::new();
+    let (one, two) = (
+        host.commit("1", ""),
+        host.commit("2", "file /usr/x 0 0 644 x"),
+    );
+    host.deploy_image(&one, NEXT);
+    // What a cut between the checkout and the boot entries leaves: a tree that nothing boots.
+    let before = host.entries();
+    let left = host.directory(0).with_file_name(format!("{two}.0"));
+    fs::create_dir(&left).unwrap();
+    fs::write(left.join("half"), "").unwrap();
+    let origin = format!("[origin]\ncontainer-image-reference={STABLE}\n");
+    fs::write(left.with_file_name(format!("{two}.0.origin")), origin).unwrap();
+
+    let sysroot = Sysroot::open(host.path()).unwrap();
+    let unneeded = deploy::cleanup::unneeded_images(&sysroot).unwrap();
+    assert_eq!(
+        unneeded[0].to_string(),
+        "docker://quay.io/example/os:stable"
+    );
+    assert_eq!(
+        (host.commits(), host.entries()),
+        (vec![one.clone()], before)
+    );
+    host.check();
+
+    host.deploy_image(&two, STABLE);
+    assert_eq!(host.ids()[0].to_string(), format!("default/{two}.1"));
+    assert!(!left.exists(), "what the cut left is still there");
+    let sysroot = Sysroot::open(host.path()).unwrap();
+    assert_eq!(deploy::cleanup::unneeded_images(&sysroot).unwrap(), []);
+    host.check();
+}
+
+#[test]
+fn a_half_made_stateroot_is_completed() {
+    if !is_root() {
+        return;
+    }
+    let host = Host::new();
+    fs::create_dir(host.path().join("ostree/deploy/os")).unwrap();
+    let wish = Wish {
+        stateroot: Some("os".into()),
+        ..host.wish(&host.commit("1", ""), STABLE)
+    };
+    host.deploy(&wish);
+    assert_eq!(host.ids()[0].stateroot, "os");
+    host.check();
+}
