@@ -199,7 +199,7 @@ fn the_first_deployment_boots_and_says_where_it_came_from() {
     assert_eq!(
         entries,
         [format!(
-            "title Fixture OS (ostree:0)\nversion 1\n\
+            "title Fixture OS 1 (ostree:0)\nversion 1\n\
              options ostree=/ostree/boot.1/default/{sum}/0\n\
              linux /ostree/default-{sum}/vmlinuz-6.1.0\n\
              initrd /ostree/default-{sum}/initramfs-6.1.0.img\n"
