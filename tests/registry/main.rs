@@ -5,5 +5,8 @@
 mod access;
 mod bench;
 mod blobs;
+mod daemon;
+mod docker_registry;
 mod manifests;
 mod mirrors;
+mod tls;

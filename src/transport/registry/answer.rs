@@ -165,12 +165,16 @@ fn tls_words(error: &rustls::Error) -> String {
 
 /// A TLS failure that will be the same next time, if there is one in the chain.
 pub(super) fn tls_error(error: &reqwest::Error) -> Option<&rustls::Error> {
-    causes(error).find_map(|cause| {
-        let inside = cause.downcast_ref::<std::io::Error>();
-        let inside = inside.and_then(std::io::Error::get_ref);
-        let inside = inside.and_then(|inner| inner.downcast_ref::<rustls::Error>());
-        inside.or_else(|| cause.downcast_ref::<rustls::Error>())
-    })
+    causes(error).find_map(inside)
+}
+
+/// An I/O error hides what it wraps from the chain of causes, several times over.
+fn inside<'a>(cause: &'a (dyn StdError + 'static)) -> Option<&'a rustls::Error> {
+    if let Some(error) = cause.downcast_ref::<rustls::Error>() {
+        return Some(error);
+    }
+    let wrapped = cause.downcast_ref::<std::io::Error>()?.get_ref()?;
+    inside(wrapped)
 }
 
 fn root_cause(error: &reqwest::Error) -> String {

@@ -166,10 +166,13 @@ impl Endpoint {
     /// Sends over the scheme that is known to work, or finds it out: no request of its own, the
     /// first scheme that answers is kept.
     async fn send(&self, ask: &Ask, auth: Option<&Authorization>) -> Result<Response, Error> {
-        let broken =
-            |error| answer::broken(&error, self.place(&ask.path), self.options.idle_timeout);
+        let broken = |scheme: &str, error| {
+            let place = self.url(scheme, &ask.path);
+            answer::broken(&error, place, self.options.idle_timeout)
+        };
         if let Some(scheme) = self.scheme.get() {
-            return self.send_over(scheme, ask, auth).await.map_err(broken);
+            let answer = self.send_over(scheme, ask, auth).await;
+            return answer.map_err(|error| broken(scheme, error));
         }
         let first = self.send_over(self.schemes[0], ask, auth).await;
         let mut chosen = (self.schemes[0], first);
@@ -180,11 +183,12 @@ impl Endpoint {
                 chosen = (other, second);
             }
         }
-        if chosen.1.is_ok() {
+        let (scheme, answer) = chosen;
+        if answer.is_ok() {
             // Requests that start together may both get here; they have found the same.
-            let _ = self.scheme.set(chosen.0);
+            let _ = self.scheme.set(scheme);
         }
-        chosen.1.map_err(broken)
+        answer.map_err(|error| broken(scheme, error))
     }
 
     async fn send_over(
