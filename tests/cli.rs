@@ -165,3 +165,27 @@ fn a_reader_that_went_away_is_no_error() {
         .unwrap();
     assert_eq!((output.status.code(), stderr(&output)), (Some(0), ""));
 }
+
+#[test]
+fn a_progress_descriptor_must_be_open_for_writing() {
+    let hint = "hint: open it for the program, such as with `--progress-fd 3 3>progress.jsonl`\n";
+    for (redirect, says) in [
+        ("3>&-", "error: --progress-fd 3 is not open\n"),
+        (
+            "3</dev/null",
+            "error: --progress-fd 3 is not open for writing\n",
+        ),
+    ] {
+        let script = format!("exec \"$0\" image pull oci:/nowhere --progress-fd 3 {redirect}");
+        let output = Command::new("bash")
+            .args(["-c", &script, env!("CARGO_BIN_EXE_bowline")])
+            .output()
+            .unwrap();
+        assert_eq!(output.status.code(), Some(2), "{redirect}");
+        assert_eq!(stderr(&output), format!("{says}{hint}"), "{redirect}");
+    }
+    for number in ["-1", "0", "2", "x", "4294967299"] {
+        let output = bowline(&["image", "pull", "oci:/nowhere", "--progress-fd", number]);
+        assert_eq!(output.status.code(), Some(2), "{number}");
+    }
+}

@@ -47,6 +47,8 @@ pub struct GlobalArgs {
 /// The commands.
 #[derive(Debug, Subcommand)]
 pub enum Command {
+    /// Work with images in a repository, without deploying them
+    Image(ImageArgs),
     /// Print a completion script for a shell
     Completion(CompletionArgs),
     /// Print the manual page, or write all pages to a directory
@@ -58,6 +60,10 @@ impl Command {
     /// The options about fetching, of a command that fetches.
     pub fn fetch_args(&self) -> Option<&FetchArgs> {
         match self {
+            Self::Image(args) => match &args.command {
+                ImageCommand::Pull(args) => Some(&args.fetch),
+                _ => None,
+            },
             Self::Completion(_) | Self::Man(_) => None,
         }
     }
@@ -176,6 +182,111 @@ pub struct FetchArgs {
 
 fn small_number(min: i64, max: i64) -> clap::builder::RangedI64ValueParser<u32> {
     clap::value_parser!(u32).range(min..=max)
+}
+
+/// Arguments of `image`.
+#[derive(Debug, Args)]
+pub struct ImageArgs {
+    /// Repository to work on, instead of the sysroot's
+    #[arg(long, value_name = "PATH", global = true)]
+    pub repo: Option<PathBuf>,
+
+    /// What to do.
+    #[command(subcommand)]
+    pub command: ImageCommand,
+}
+
+/// What can be done with stored images.
+#[derive(Debug, Subcommand)]
+pub enum ImageCommand {
+    /// Fetch an image into the repository, without deploying it
+    Pull(ImagePullArgs),
+    /// List the images; with -q only their names
+    #[command(visible_alias = "ls")]
+    List(ListArgs),
+    /// Show labels and layers of a stored image
+    Inspect(InspectArgs),
+    /// Show how a stored image was made, layer by layer
+    History(HistoryArgs),
+    /// Remove images, and the layers that no other image needs
+    #[command(visible_alias = "rm")]
+    Remove(RemoveArgs),
+    /// Remove layers that no image needs
+    Prune(PruneArgs),
+}
+
+/// Arguments of `image pull`.
+#[derive(Debug, Args)]
+pub struct ImagePullArgs {
+    /// Image to fetch: host/name:tag, host/name@sha256:…, or any form with a transport such as
+    /// oci:PATH:TAG
+    #[arg(value_name = "IMAGE")]
+    pub image: String,
+
+    /// How to fetch.
+    #[command(flatten)]
+    pub fetch: FetchArgs,
+}
+
+/// Arguments of `image list`.
+#[derive(Debug, Args)]
+pub struct ListArgs {
+    /// How to print the list
+    #[arg(long, value_enum, value_name = "FORMAT", default_value_t)]
+    pub format: Format,
+}
+
+/// Arguments of `image inspect`.
+#[derive(Debug, Args)]
+pub struct InspectArgs {
+    /// Stored image, in any form that `image pull` takes
+    #[arg(value_name = "IMAGE")]
+    pub image: String,
+
+    /// How to print it
+    #[arg(long, value_enum, value_name = "FORMAT", default_value_t)]
+    pub format: Format,
+
+    /// Print the stored manifest or config as it is
+    #[arg(long, value_enum, value_name = "WHAT", conflicts_with = "format")]
+    pub raw: Option<Raw>,
+}
+
+/// What `image inspect --raw` prints.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Raw {
+    /// The manifest
+    Manifest,
+    /// The image config
+    Config,
+}
+
+/// Arguments of `image history`.
+#[derive(Debug, Args)]
+pub struct HistoryArgs {
+    /// Stored image, in any form that `image pull` takes
+    #[arg(value_name = "IMAGE")]
+    pub image: String,
+}
+
+/// Arguments of `image remove`.
+#[derive(Debug, Args)]
+pub struct RemoveArgs {
+    /// Stored images, in any form that `image pull` takes
+    #[arg(value_name = "IMAGE", required = true)]
+    pub images: Vec<String>,
+
+    /// Remove an image that a deployment uses, too; the deployment stays bootable
+    #[arg(long)]
+    pub force: bool,
+}
+
+/// Arguments of `image prune`.
+#[derive(Debug, Args)]
+pub struct PruneArgs {
+    /// Remove images that no deployment uses, too
+    #[arg(long)]
+    pub undeployed: bool,
 }
 
 /// Arguments of `completion`.

@@ -23,8 +23,10 @@ use super::render_bars::BarSink;
 use super::render_json::JsonSink;
 use super::render_lines::LineSink;
 use super::{output, progress_fd};
+use crate::image::{host_arch, normalize_arch};
 use crate::progress::{Event, ProgressSink};
 use crate::transport::{HostPaths, SourceOptions};
+use crate::trust::PolicyPaths;
 
 /// How long blocking work may take to end after a signal before the program leaves it.
 const GRACE: Duration = Duration::from_secs(5);
@@ -146,6 +148,11 @@ impl Context {
         output::print(text)
     }
 
+    /// Prints bytes that the user asked for to stdout, as they are.
+    pub fn print_bytes(&self, bytes: &[u8]) -> Result<()> {
+        output::print_bytes(bytes)
+    }
+
     /// Prints a remark to stdout, unless `-q` asks for silence.
     pub fn say(&self, text: &str) -> Result<()> {
         if self.quiet {
@@ -184,6 +191,21 @@ impl Context {
             progress,
             host: self.environment.host_paths(),
             ..SourceOptions::default()
+        }
+    }
+
+    /// The architecture to pull for.
+    pub fn arch(&self, args: &FetchArgs) -> String {
+        args.arch.as_deref().map_or_else(host_arch, normalize_arch)
+    }
+
+    /// Where policy.json may be.
+    pub fn policy_paths(&self) -> PolicyPaths {
+        let config = self.environment.host_paths().config_home();
+        PolicyPaths {
+            explicit: self.environment.policy.clone(),
+            user: config.map(|dir| dir.join("containers/policy.json")),
+            ..PolicyPaths::default()
         }
     }
 

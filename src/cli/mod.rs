@@ -5,6 +5,7 @@ pub mod args;
 mod completion;
 mod context;
 pub mod exit;
+pub mod image;
 mod man;
 mod output;
 mod progress_fd;
@@ -43,6 +44,7 @@ fn start(cli: &Cli) -> anyhow::Result<Outcome> {
 
 fn run(command: &Command, context: &Context) -> anyhow::Result<Outcome> {
     match command {
+        Command::Image(args) => image::run(args, context),
         Command::Completion(args) => completion::run(args, context),
         Command::Man(args) => man::run(args, context),
     }

@@ -7,7 +7,7 @@ use std::fmt;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
+use indicatif::{MultiProgress, ProgressBar, ProgressState, ProgressStyle};
 
 use super::progress_tally::{Tally, past};
 use super::text;
@@ -19,7 +19,7 @@ const TICK: Duration = Duration::from_millis(100);
 
 const TOTAL: &str = "Fetching {wide_bar} {msg}";
 const LAYER: &str = "  {prefix} {bar:24} {msg}";
-const CLOCK: &str = "{spinner} {prefix} {elapsed}{msg}";
+const CLOCK: &str = "{spinner} {prefix} {clock}";
 const CHARS: &str = "=> ";
 
 /// Draws the events of one operation.
@@ -164,6 +164,7 @@ impl State {
 /// What stands behind the bar of all bytes.
 fn total(tally: &Tally, now: Instant) -> String {
     let left = match tally.time_left(now) {
+        _ if tally.layers_done == tally.planned.layers => ", writing to disk".into(),
         Some(left) if tally.bytes() < tally.bytes_total() => {
             format!(", {} left", text::duration(left))
         }
@@ -197,7 +198,11 @@ fn style(template: &'static str) -> ProgressStyle {
 }
 
 fn clock() -> ProgressStyle {
-    style(CLOCK).tick_chars("|/-\\ ")
+    let elapsed = |state: &ProgressState, out: &mut dyn fmt::Write| {
+        // A terminal that cannot take it shows the line without its clock.
+        let _ = out.write_str(&text::duration(state.elapsed()));
+    };
+    style(CLOCK).with_key("clock", elapsed).tick_chars("|/-\\ ")
 }
 
 #[cfg(test)]

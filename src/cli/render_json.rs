@@ -176,7 +176,7 @@ const STEP_TASKS: [StepTask; 3] = [
     StepTask {
         task: "importing",
         description: "Importing image",
-        phases: &[Phase::Publish, Phase::Merge],
+        phases: &[Phase::Merge, Phase::Publish],
     },
     StepTask {
         task: "staging",

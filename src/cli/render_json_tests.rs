@@ -85,8 +85,8 @@ fn a_line_about_bytes_has_every_field_of_the_schema() {
 #[test]
 fn a_line_about_steps_has_every_field_of_the_schema() {
     let lines = lines(vec![
-        (0, Event::Phase(Phase::Publish)),
         (0, Event::Phase(Phase::Merge)),
+        (0, Event::Phase(Phase::Publish)),
         (0, Event::Finished),
     ]);
     let fields = [
@@ -112,10 +112,10 @@ fn a_line_about_steps_has_every_field_of_the_schema() {
         ));
     }
     let expect = [
-        (0, "publish", false),
-        (1, "publish", true),
-        (1, "merge", false),
-        (2, "merge", true),
+        (0, "merge", false),
+        (1, "merge", true),
+        (1, "publish", false),
+        (2, "publish", true),
     ];
     let expect = expect.map(|(steps, id, done)| (json!(steps), json!(id), json!(done)));
     assert_eq!(seen, expect);

@@ -58,16 +58,18 @@ impl Lines {
 
     fn plan(&self) -> String {
         let planned = self.tally.planned;
-        let present = match planned.layers_present {
-            0 => String::new(),
-            n => format!(
-                "; {} ({}) already here",
-                text::count(n, "layer"),
-                text::bytes(planned.bytes_present)
-            ),
-        };
         let layers = text::count(planned.layers, "layer");
-        format!("Fetching {layers}, {}{present}", text::bytes(planned.bytes))
+        let present = format!(
+            "{} ({}) already here",
+            text::count(planned.layers_present, "layer"),
+            text::bytes(planned.bytes_present)
+        );
+        let bytes = text::bytes(planned.bytes);
+        match (planned.layers, planned.layers_present) {
+            (0, _) => format!("Nothing to fetch: {present}"),
+            (_, 0) => format!("Fetching {layers}, {bytes}"),
+            _ => format!("Fetching {layers}, {bytes}; {present}"),
+        }
     }
 
     fn transfer(&mut self, now: Instant) -> Option<String> {

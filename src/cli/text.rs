@@ -50,6 +50,13 @@ pub fn shorten(checksum: &str) -> String {
     checksum.chars().take(12).collect()
 }
 
+/// Foreign text (a label, a server's message) on one line, without control characters: it must
+/// not move the cursor or pretend to be a line of ours.
+pub fn clean(text: &str) -> String {
+    let spaced = text.replace(char::is_control, " ");
+    spaced.split_whitespace().collect::<Vec<_>>().join(" ")
+}
+
 /// Columns padded to their widest cell, two spaces between them, no spaces at the end of lines.
 pub fn table(header: &[&str], rows: &[Vec<String>]) -> String {
     let width = |column: usize| {

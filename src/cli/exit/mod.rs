@@ -7,6 +7,8 @@
 //! hint: log in with `podman login quay.io`, or give a file with --authfile
 //! ```
 
+mod classify;
+
 use std::fmt::Write as _;
 use std::io::{self, Write as _};
 use std::process::ExitCode;
@@ -14,9 +16,8 @@ use std::process::ExitCode;
 use anyhow::Error;
 use thiserror::Error;
 
-use super::output::OutputClosed;
-use crate::image::{DigestError, LayoutError, ManifestError, ReferenceError};
-use crate::transport;
+use super::text;
+pub use classify::classify;
 
 /// How a command ended when nothing went wrong.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -93,6 +94,10 @@ pub enum Kind {
     Usage,
     /// The registry, the network, or an image that is not what it promises.
     Network,
+    /// The signature policy refuses.
+    Denied,
+    /// Somebody else holds a lock.
+    Busy,
     /// The disk is full.
     Space,
     /// This host or image cannot do that.
@@ -111,6 +116,8 @@ impl Kind {
             Self::Unexpected => 1,
             Self::Usage => 2,
             Self::Network => 3,
+            Self::Denied => 4,
+            Self::Busy => 5,
             Self::Space => 6,
             Self::Unsupported => 7,
             Self::Interrupted(signal) => signal.code(),
@@ -138,111 +145,14 @@ impl Verdict {
     }
 }
 
-/// Sorts an error by the first error in its chain, outermost first, whose type says something.
-pub fn classify(error: &Error) -> Verdict {
-    error
-        .chain()
-        .find_map(classify_one)
-        .unwrap_or_else(|| Verdict::new(Kind::Unexpected))
-}
-
-fn classify_one(error: &(dyn std::error::Error + 'static)) -> Option<Verdict> {
-    if let Some(error) = error.downcast_ref::<transport::Error>() {
-        return classify_transport(error);
-    }
-    if let Some(error) = error.downcast_ref::<UsageError>() {
-        let hint = error.hint.clone();
-        return Some(Verdict {
-            kind: Kind::Usage,
-            hint,
-        });
-    }
-    if let Some(error) = error.downcast_ref::<ReferenceError>() {
-        return Some(classify_reference(error));
-    }
-    if let Some(error) = error.downcast_ref::<io::Error>() {
-        return classify_io(error);
-    }
-    if let Some(signal) = error.downcast_ref::<Interrupted>() {
-        let kept = "finished layers are kept; run the same command again to go on";
-        return Some(Verdict::hint(Kind::Interrupted(*signal), kept));
-    }
-    if error.is::<ManifestError>() || error.is::<LayoutError>() {
-        return Some(Verdict::new(Kind::Network));
-    }
-    if error.is::<DigestError>() {
-        return Some(Verdict::new(Kind::Usage));
-    }
-    error
-        .is::<OutputClosed>()
-        .then(|| Verdict::new(Kind::OutputClosed))
-}
-
-fn classify_transport(error: &transport::Error) -> Option<Verdict> {
-    use transport::Error as E;
-    Some(match error {
-        E::NotFound { .. } => Verdict::hint(Kind::Network, "check the name and the tag"),
-        E::Denied { .. } => Verdict::hint(
-            Kind::Network,
-            "log in with `podman login`, or give a file with credentials with --authfile",
-        ),
-        E::Temporary { .. } => Verdict::hint(
-            Kind::Network,
-            "this may pass: run the same command again; finished layers are kept",
-        ),
-        E::Refused { .. } => Verdict::new(Kind::Network),
-        E::Mismatch { .. } => Verdict::hint(
-            Kind::Network,
-            "the source, or something on the way, changed the data; nothing of it was used",
-        ),
-        E::Manifest {
-            source: ManifestError::NoPlatform { .. },
-            ..
-        } => Verdict::hint(
-            Kind::Unsupported,
-            "choose an image for this machine, or another architecture with --arch",
-        ),
-        E::Manifest { .. } => Verdict::new(Kind::Network),
-        E::Config(_) => Verdict::new(Kind::Usage),
-        E::Unsupported(_) => Verdict::new(Kind::Unsupported),
-        // The chain goes on to the system's own error, which says more about the kind.
-        E::Io { source, .. } => return classify_io(source),
-    })
-}
-
-fn classify_reference(error: &ReferenceError) -> Verdict {
-    let forms = "write an image as host/name:tag, host/name@sha256:… or TRANSPORT:NAME, \
-                 such as oci:/path:tag";
-    match error {
-        // Its message says what to write.
-        ReferenceError::ShortName(_) => Verdict::new(Kind::Usage),
-        _ => Verdict::hint(Kind::Usage, forms),
-    }
-}
-
-fn classify_io(error: &io::Error) -> Option<Verdict> {
-    use io::ErrorKind as K;
-    Some(match error.kind() {
-        K::StorageFull | K::QuotaExceeded => Verdict::hint(
-            Kind::Space,
-            "free some space (`bowline image prune --undeployed` helps) and run the command again",
-        ),
-        K::PermissionDenied => Verdict::hint(Kind::Unexpected, "run this as root"),
-        K::ReadOnlyFilesystem => {
-            Verdict::hint(Kind::Unexpected, "mount the file system read-write first")
-        }
-        _ => return None,
-    })
-}
-
 /// The lines that tell the user about an error; empty where there is nobody to tell.
 pub fn render(error: &Error, verdict: &Verdict) -> String {
     if verdict.kind == Kind::OutputClosed {
         return String::new();
     }
-    let mut text = String::new();
+    let mut lines = String::new();
     let mut seen: Vec<String> = Vec::new();
-    for cause in error.chain().map(one_line) {
+    for cause in error.chain().map(|cause| text::clean(&cause.to_string())) {
         // Many errors repeat the words of their source; nobody wants to read them twice.
         if seen.iter().any(|above| above.contains(&cause)) {
             continue;
@@ -253,23 +163,13 @@ pub fn render(error: &Error, verdict: &Verdict) -> String {
             "  caused by"
         };
         // Writing to a String cannot fail.
-        let _ = writeln!(text, "{lead}: {cause}");
+        let _ = writeln!(lines, "{lead}: {cause}");
         seen.push(cause);
     }
     if let Some(hint) = &verdict.hint {
-        let _ = writeln!(text, "hint: {hint}");
+        let _ = writeln!(lines, "hint: {hint}");
     }
-    text
-}
-
-/// A registry's or library's message may hold anything: one line, no control characters.
-fn one_line(error: &(dyn std::error::Error + 'static)) -> String {
-    let text = error.to_string();
-    let clean: String = text
-        .chars()
-        .map(|c| if c.is_control() { ' ' } else { c })
-        .collect();
-    clean.split_whitespace().collect::<Vec<_>>().join(" ")
+    lines
 }
 
 /// Tells the user on stderr and gives the exit code.
@@ -288,5 +188,4 @@ pub fn report_usage(usage: &clap::Error) -> ExitCode {
 }
 
 #[cfg(test)]
-#[path = "exit_tests.rs"]
 mod tests;

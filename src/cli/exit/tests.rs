@@ -3,7 +3,14 @@
 use anyhow::{Context as _, anyhow};
 
 use super::*;
-use crate::image::{Digest, ImageReference, OstreeImageReference};
+use crate::cli::OutputClosed;
+use crate::cli::image::{InUse, NotStored};
+use crate::deploy::DeployError;
+use crate::image::{Digest, ImageReference, ManifestError, OstreeImageReference};
+use crate::pull::{LayerFailure, Unsuitable};
+use crate::repo::LayerError;
+use crate::sysroot::SysrootError;
+use crate::{transport, trust};
 
 /// Exit code and lines of an error.
 fn seen(error: Error) -> (u8, String) {
@@ -226,4 +233,147 @@ fn causes_that_repeat_what_stands_above_are_left_out() {
 fn a_foreign_message_stays_on_one_line() {
     let error = anyhow!("first\r\nerror: forged\u{1b}[2J");
     assert_eq!(seen(error), (1, "error: first error: forged [2J\n".into()));
+}
+
+fn image() -> ImageReference {
+    "docker://quay.io/a/b:1".parse().unwrap()
+}
+
+#[test]
+fn a_layer_that_is_not_what_it_promises() {
+    let digest = Digest::of(b"");
+    let failure = |source: LayerError| LayerFailure {
+        number: 2,
+        total: 3,
+        digest,
+        image: image().to_string(),
+        source: source.into(),
+    };
+    let head = format!(
+        "error: Pulling {0}\n  caused by: Fetching layer 2 of 3 ({digest}) of {0}\n",
+        image()
+    );
+    let size = LayerError::Size {
+        expected: 5,
+        found: 4,
+    };
+    assert_eq!(
+        seen(pulling(failure(size))),
+        (
+            3,
+            format!(
+                "{head}  caused by: it has 4 bytes, but the manifest promises 5\nhint: the \
+                 source, or something on the way, changed the data; nothing of it was used\n"
+            )
+        )
+    );
+    let full = LayerError::Store(io::ErrorKind::StorageFull.into());
+    assert_eq!(
+        seen(pulling(failure(full))),
+        (
+            6,
+            format!(
+                "{head}  caused by: writing its objects to the repository\n  caused by: no \
+                 storage space\nhint: free some space (`bowline image prune --undeployed` helps) \
+                 and run the command again\n"
+            )
+        )
+    );
+}
+
+#[test]
+fn images_that_this_host_cannot_use() {
+    let image = image().to_string();
+    let (found, wanted) = ("linux/arm64".into(), "linux/amd64".into());
+    let other = Unsuitable::Architecture {
+        image: image.clone(),
+        found,
+        wanted,
+    };
+    let not_bootable = Unsuitable::NotBootable { image };
+    for error in [
+        other.into(),
+        not_bootable.into(),
+        DeployError::NoKernel.into(),
+    ] {
+        let (code, text) = seen(error);
+        assert_eq!(code, 7, "{text}");
+        assert!(text.contains("\nhint: choose an image "), "{text}");
+    }
+}
+
+#[test]
+fn sysroots_that_cannot_be_used() {
+    let (code, text) = seen(SysrootError::Busy("/s".into()).into());
+    assert_eq!(
+        (code, &*text),
+        (
+            5,
+            "error: another operation holds /s/ostree/lock\nhint: wait until it is done; `fuser \
+             -v` on that file names the process\n"
+        )
+    );
+    for (error, code) in [
+        (SysrootError::NoDirectory("/s".into()), 2),
+        (SysrootError::NotImageBased, 7),
+        (SysrootError::NoSysroot("/s".into()), 2),
+        (SysrootError::Empty("/s".into()), 2),
+        (SysrootError::NotEmpty("/s".into()), 2),
+        (SysrootError::ReadOnly("/s".into()), 1),
+        (SysrootError::NoPermission("/s".into()), 1),
+        (SysrootError::NoDeployment("d".into()), 1),
+    ] {
+        let (found, text) = seen(error.into());
+        assert_eq!(found, code, "{text}");
+        assert!(text.contains("\nhint: "), "{text}");
+    }
+}
+
+#[test]
+fn deployments_that_cannot_be_made() {
+    for (error, code) in [
+        (
+            DeployError::NoSpace {
+                place: "boot",
+                needed: 2,
+                available: 1,
+            },
+            6,
+        ),
+        (DeployError::NothingDeployed(None), 2),
+        (DeployError::NotAnImage("d".into()), 7),
+        (DeployError::LocalChanges("d".into()), 7),
+        (DeployError::NoRollback(None), 7),
+        (DeployError::StaterootName("/".into()), 2),
+    ] {
+        let (found, text) = seen(error.into());
+        assert_eq!(found, code, "{text}");
+    }
+}
+
+#[test]
+fn an_image_that_the_policy_refuses() {
+    let denied = trust::Denied {
+        image: image().to_string(),
+        digest: Digest::of(b""),
+        reason: trust::Reason::OstreeRemote("r".into()).into(),
+    };
+    let (code, text) = seen(pulling(denied));
+    assert_eq!(code, 4, "{text}");
+    assert!(text.contains("\nhint: follow the image under"), "{text}");
+}
+
+#[test]
+fn stored_images() {
+    assert_eq!(seen(NotStored(image()).into()).0, 1);
+    let (image, deployment) = (image(), "debian/01.0".into());
+    assert_eq!(
+        seen(InUse { image, deployment }.into()),
+        (
+            1,
+            "error: docker://quay.io/a/b:1 is used by deployment debian/01.0\nhint: with --force \
+             it is removed all the same; the deployment stays bootable\n"
+                .into()
+        )
+    );
 }

@@ -1,0 +1,208 @@
+//! Sorts errors: a chain of causes comes in, the kind of failure and a hint go out. Looks at
+//! types, never at the text of a message.
+
+use std::error::Error as StdError;
+use std::io;
+
+use super::{Interrupted, Kind, UsageError, Verdict};
+use crate::cli::image::{InUse, NotStored};
+use crate::cli::output::OutputClosed;
+use crate::deploy::DeployError;
+use crate::image::{DigestError, LayoutError, ManifestError, ReferenceError};
+use crate::pull::Unsuitable;
+use crate::repo::{LayerError, RepoUnsupported};
+use crate::sysroot::{OriginError, SysrootError};
+use crate::transport::Error as SourceError;
+use crate::trust::Denied;
+
+const FREE_SPACE: &str =
+    "free some space (`bowline image prune --undeployed` helps) and run the command again";
+const CORRUPT: &str =
+    "the source, or something on the way, changed the data; nothing of it was used";
+const OTHER_MACHINE: &str = "choose an image for this machine, or another architecture with --arch";
+const FORMS: &str = "write an image as host/name:tag, host/name@sha256:… or TRANSPORT:NAME, such as \
+                     oci:/path:tag";
+
+/// Sorts an error by the first error in its chain, outermost first, whose type says something.
+pub fn classify(error: &anyhow::Error) -> Verdict {
+    let known = error.chain().find_map(|cause| {
+        let table: [fn(&(dyn StdError + 'static)) -> Option<Verdict>; 14] = [
+            |e| e.downcast_ref().map(usage),
+            |e| e.downcast_ref().map(interrupted),
+            |e| e.downcast_ref().and_then(source),
+            |e| e.downcast_ref().map(reference),
+            |e| e.downcast_ref().and_then(layer),
+            |e| e.downcast_ref().map(denied),
+            |e| e.downcast_ref().map(sysroot),
+            |e| e.downcast_ref().map(deploy),
+            |e| e.downcast_ref().map(unsuitable),
+            |e| e.downcast_ref().map(not_stored),
+            |e| e.downcast_ref().map(in_use),
+            |e| e.downcast_ref().and_then(manifest),
+            |e| e.downcast_ref().and_then(system),
+            plain,
+        ];
+        table.iter().find_map(|sort| sort(cause))
+    });
+    known.unwrap_or_else(|| Verdict::new(Kind::Unexpected))
+}
+
+/// Errors that need no hint: their message says it all.
+fn plain(error: &(dyn StdError + 'static)) -> Option<Verdict> {
+    let kind = if error.is::<OutputClosed>() {
+        Kind::OutputClosed
+    } else if error.is::<LayoutError>() {
+        Kind::Network
+    } else if error.is::<DigestError>() || error.is::<OriginError>() {
+        Kind::Usage
+    } else if error.is::<RepoUnsupported>() {
+        Kind::Unsupported
+    } else {
+        return None;
+    };
+    Some(Verdict::new(kind))
+}
+
+fn usage(error: &UsageError) -> Verdict {
+    Verdict {
+        kind: Kind::Usage,
+        hint: error.hint.clone(),
+    }
+}
+
+fn interrupted(signal: &Interrupted) -> Verdict {
+    let kept = "finished layers are kept; run the same command again to go on";
+    Verdict::hint(Kind::Interrupted(*signal), kept)
+}
+
+fn source(error: &SourceError) -> Option<Verdict> {
+    use SourceError as E;
+    Some(match error {
+        E::NotFound { .. } => Verdict::hint(Kind::Network, "check the name and the tag"),
+        E::Denied { .. } => Verdict::hint(
+            Kind::Network,
+            "log in with `podman login`, or give a file with credentials with --authfile",
+        ),
+        E::Temporary { .. } => Verdict::hint(
+            Kind::Network,
+            "this may pass: run the same command again; finished layers are kept",
+        ),
+        E::Mismatch { .. } => Verdict::hint(Kind::Network, CORRUPT),
+        E::Manifest { source, .. } => manifest(source)?,
+        E::Refused { .. } => Verdict::new(Kind::Network),
+        E::Config(_) => Verdict::new(Kind::Usage),
+        E::Unsupported(_) => Verdict::new(Kind::Unsupported),
+        E::Io { source, .. } => return system(source),
+    })
+}
+
+fn manifest(error: &ManifestError) -> Option<Verdict> {
+    Some(match error {
+        ManifestError::NoPlatform { .. } => Verdict::hint(Kind::Unsupported, OTHER_MACHINE),
+        _ => Verdict::new(Kind::Network),
+    })
+}
+
+fn reference(error: &ReferenceError) -> Verdict {
+    match error {
+        // Its message says what to write.
+        ReferenceError::ShortName(_) => Verdict::new(Kind::Usage),
+        _ => Verdict::hint(Kind::Usage, FORMS),
+    }
+}
+
+fn layer(error: &LayerError) -> Option<Verdict> {
+    match error {
+        // The system's own error, further down the chain, says what kind it is.
+        LayerError::Store(_) => None,
+        _ => Some(Verdict::hint(Kind::Network, CORRUPT)),
+    }
+}
+
+fn denied(error: &Denied) -> Verdict {
+    Verdict::hint(Kind::Denied, error.hint())
+}
+
+fn sysroot(error: &SysrootError) -> Verdict {
+    use SysrootError as E;
+    match error {
+        E::Busy(_) => Verdict::hint(
+            Kind::Busy,
+            "wait until it is done; `fuser -v` on that file names the process",
+        ),
+        E::NotImageBased => Verdict::hint(
+            Kind::Unsupported,
+            "name the root of an image-based system with --sysroot",
+        ),
+        E::NoDirectory(_) | E::NoSysroot(_) | E::NotEmpty(_) => Verdict::hint(
+            Kind::Usage,
+            "name a sysroot, or an empty directory to `bowline rebase`, with --sysroot",
+        ),
+        E::Empty(_) => Verdict::hint(Kind::Usage, "follow an image first: `bowline rebase IMAGE`"),
+        E::ReadOnly(_) => Verdict::hint(Kind::Unexpected, "mount the file system read-write first"),
+        E::NoPermission(_) => Verdict::hint(Kind::Unexpected, "run this as root"),
+        E::NoDeployment(_) => Verdict::hint(Kind::Unexpected, "run `bowline status`"),
+    }
+}
+
+fn deploy(error: &DeployError) -> Verdict {
+    use DeployError as E;
+    match error {
+        E::NoKernel => Verdict::hint(
+            Kind::Unsupported,
+            "choose an image with a kernel; `bowline image pull` takes any image",
+        ),
+        E::NoSpace { .. } => Verdict::hint(Kind::Space, FREE_SPACE),
+        E::NothingDeployed(_) => {
+            Verdict::hint(Kind::Usage, "follow an image first: `bowline rebase IMAGE`")
+        }
+        E::NotAnImage(_) => Verdict::hint(
+            Kind::Unsupported,
+            "follow an image first: `bowline rebase IMAGE`",
+        ),
+        E::LocalChanges(_) => Verdict::hint(
+            Kind::Unsupported,
+            "undo them with `rpm-ostree reset`, or go on with rpm-ostree",
+        ),
+        E::NoRollback(_) => {
+            Verdict::hint(Kind::Unsupported, "`bowline status` shows what there is")
+        }
+        E::StaterootName(_) => Verdict::new(Kind::Usage),
+    }
+}
+
+fn unsuitable(error: &Unsuitable) -> Verdict {
+    match error {
+        Unsuitable::Architecture { .. } => Verdict::hint(Kind::Unsupported, OTHER_MACHINE),
+        Unsuitable::NotBootable { .. } => Verdict::hint(
+            Kind::Unsupported,
+            "choose an image of an operating system; `bowline image pull` takes any image",
+        ),
+    }
+}
+
+fn not_stored(_: &NotStored) -> Verdict {
+    Verdict::hint(
+        Kind::Unexpected,
+        "`bowline image list` shows what is stored",
+    )
+}
+
+fn in_use(_: &InUse) -> Verdict {
+    Verdict::hint(
+        Kind::Unexpected,
+        "with --force it is removed all the same; the deployment stays bootable",
+    )
+}
+
+fn system(error: &io::Error) -> Option<Verdict> {
+    use io::ErrorKind as K;
+    Some(match error.kind() {
+        K::StorageFull | K::QuotaExceeded => Verdict::hint(Kind::Space, FREE_SPACE),
+        K::PermissionDenied => Verdict::hint(Kind::Unexpected, "run this as root"),
+        K::ReadOnlyFilesystem => {
+            Verdict::hint(Kind::Unexpected, "mount the file system read-write first")
+        }
+        _ => return None,
+    })
+}

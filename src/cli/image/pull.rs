@@ -1,0 +1,59 @@
+//! `image pull`: fetches an image into a repository and prints what it became. Never deploys
+//! anything.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use anyhow::{Context as _, Result};
+
+use crate::cli::Context;
+use crate::cli::args::ImagePullArgs;
+use crate::image::OstreeImageReference;
+use crate::progress::{Event, Phase, ProgressSink};
+use crate::pull::{self, Prepared, PullOptions};
+use crate::repo::{ImageRecord, Repo};
+use crate::{transport, trust};
+
+/// Pulls, and prints digest and commit.
+pub fn run(args: &ImagePullArgs, path: &Path, context: &Context) -> Result<()> {
+    let image = OstreeImageReference::from_user(&args.image)?;
+    let repo = super::open(path)?;
+    let progress = context.progress(&image.imgref.to_string())?;
+    let work = fetch(&repo, &image, args, context, progress.clone());
+    let result = context.block_on(work);
+    progress.event(Event::Finished);
+    let record = result.with_context(|| format!("Pulling {}", image.imgref))?;
+    context.print(&format!(
+        "Image   {}\nDigest  {}\nCommit  {}\n",
+        image.imgref, record.manifest_digest, record.commit
+    ))
+}
+
+async fn fetch(
+    repo: &Repo,
+    image: &OstreeImageReference,
+    args: &ImagePullArgs,
+    context: &Context,
+    progress: Arc<dyn ProgressSink>,
+) -> Result<ImageRecord> {
+    progress.event(Event::Phase(Phase::Resolve));
+    let options = context.source_options(&args.fetch, progress.clone());
+    let source: Arc<dyn transport::ImageSource> =
+        transport::open(&image.imgref, &options).await?.into();
+    let options = PullOptions {
+        arch: context.arch(&args.fetch),
+        require_bootable: false,
+    };
+    let policy = context.policy_paths();
+    match pull::prepare(repo, &*source, &image.imgref, &options).await? {
+        Prepared::Unchanged(record) => {
+            trust::check(image, &record.manifest, &policy)?;
+            Ok(*record)
+        }
+        Prepared::Ready(plan) => {
+            trust::check(image, &plan.manifest, &policy)?;
+            let jobs = usize::try_from(args.fetch.jobs)?;
+            pull::run(repo, source, *plan, jobs, progress).await
+        }
+    }
+}
