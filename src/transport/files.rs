@@ -7,8 +7,8 @@ use std::io::{self, Read};
 use cap_std_ext::cap_std::ambient_authority;
 use cap_std_ext::cap_std::fs::{Dir, OpenOptions, OpenOptionsExt};
 
-use super::Error;
-use crate::image::{Digest, MAX_MANIFEST_BYTES};
+use super::{Blob, Error};
+use crate::image::{Descriptor, Digest, MAX_MANIFEST_BYTES};
 
 /// A file that is open for reading.
 pub(super) struct OpenFile {
@@ -16,20 +16,6 @@ pub(super) struct OpenFile {
     pub(super) reader: Box<dyn Read + Send>,
     /// Size in bytes.
     pub(super) size: u64,
-}
-
-impl OpenFile {
-    /// Says at once that a blob is cut or padded, where its size is known.
-    pub(super) fn check_size(&self, expected: Option<u64>, place: &str) -> Result<(), Error> {
-        match expected {
-            Some(expected) if expected != self.size => Err(Error::Mismatch {
-                place: place.into(),
-                expected: format!("{expected} bytes"),
-                found: format!("{} bytes", self.size),
-            }),
-            _ => Ok(()),
-        }
-    }
 }
 
 /// The files of a local image: a directory, or the members of an archive.
@@ -56,6 +42,19 @@ pub(super) trait Files: Send + Sync + fmt::Debug {
         let bytes = self.read_small(name)?;
         verify(&bytes, digest, size, &format!("{}/{name}", self.place()))?;
         Ok(bytes)
+    }
+
+    /// Opens the blob in file `name` and says at once if it is cut or padded.
+    fn open_blob(&self, name: &str, blob: &Descriptor) -> Result<Blob, Error> {
+        let file = self.open(name)?;
+        match blob.size {
+            Some(size) if size != file.size => Err(Error::Mismatch {
+                place: format!("{}/{name}", self.place()),
+                expected: format!("{size} bytes"),
+                found: format!("{} bytes", file.size),
+            }),
+            _ => Ok(Blob::Reader(file.reader)),
+        }
     }
 }
 
@@ -112,6 +111,11 @@ pub(super) fn io_error(place: &str, source: io::Error) -> Error {
     let place = place.to_owned();
     match source.kind() {
         io::ErrorKind::NotFound => Error::NotFound { place },
+        // The kernel's own refusals carry a number.
+        io::ErrorKind::PermissionDenied if source.raw_os_error().is_none() => Error::Refused {
+            place,
+            detail: "it leads out of the image's directory".into(),
+        },
         _ => Error::Io { place, source },
     }
 }

@@ -3,6 +3,8 @@
 
 mod auth;
 mod certs;
+mod dir;
+mod docker_archive;
 mod error;
 mod files;
 mod oci_layout;
@@ -12,6 +14,7 @@ mod registries_conf;
 mod registry;
 mod resolve;
 mod source;
+mod tar_index;
 
 pub use error::Error;
 pub use open::open;

@@ -103,10 +103,7 @@ impl<F: Files> ImageSource for OciLayout<F> {
     }
 
     async fn blob(&self, blob: &Descriptor) -> Result<Blob, Error> {
-        let name = blob_path(&blob.digest);
-        let file = self.files.open(&name)?;
-        file.check_size(blob.size, &format!("{}/{name}", self.files.place()))?;
-        Ok(Blob::Reader(file.reader))
+        self.files.open_blob(&blob_path(&blob.digest), blob)
     }
 
     fn place(&self) -> String {

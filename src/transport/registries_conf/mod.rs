@@ -171,6 +171,9 @@ fn rewrite(reference: &str, prefix: &str, location: &str) -> Result<RegistryName
             "registries.conf makes {new:?} of {reference}: {why}"
         ))
     };
+    if !RegistryName::has_host(&new) {
+        return Err(bad(&"no host is left"));
+    }
     let name: RegistryName = new.parse().map_err(|why| bad(&why))?;
     let url = reqwest::Url::parse(&format!("https://{}/", name.host));
     url.map_err(|why| bad(&why))?;

@@ -1,0 +1,197 @@
+//! What `docker save` and `skopeo copy … docker-archive:PATH` write: a tar with `manifest.json`,
+//! configs and uncompressed layers. The manifest that such an image never had is made up, as
+//! containers/image does: each layer's digest is its diff_id. Never trusts that a layer is what
+//! its diff_id says: whoever reads it verifies.
+
+use std::collections::HashMap;
+use std::io::Read;
+
+use async_trait::async_trait;
+use serde::Deserialize;
+use serde_json::json;
+
+use super::files::{Files, OpenFile};
+use super::{Blob, Error, ImageSource, RawManifest};
+use crate::image::{Descriptor, Digest, ImageConfig, RegistryName};
+
+const MANIFEST: &str = "application/vnd.docker.distribution.manifest.v2+json";
+const CONFIG: &str = "application/vnd.docker.container.image.v1+json";
+const LAYER: &str = "application/vnd.docker.image.rootfs.diff.tar";
+
+/// One image of an archive, as `manifest.json` describes it.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct Item {
+    config: String,
+    repo_tags: Option<Vec<String>>,
+    layers: Vec<String>,
+}
+
+/// One image of a docker archive.
+#[derive(Debug)]
+pub(super) struct DockerArchive<F> {
+    files: F,
+    manifest: Vec<u8>,
+    config: (Digest, String),
+    /// Names of the members by digest.
+    layers: HashMap<Digest, String>,
+}
+
+impl<F: Files> DockerArchive<F> {
+    /// Finds the image: `NAME:TAG`, `@INDEX`, or the only one.
+    pub(super) fn open(files: F, wanted: Option<&str>) -> Result<Self, Error> {
+        let raw = files.read_small("manifest.json")?;
+        let items: Vec<Item> = serde_json::from_slice(&raw).map_err(|error| {
+            refused(&files, &format!("its manifest.json is not valid: {error}"))
+        })?;
+        let item = choose(items, wanted, files.place())?;
+        let raw_config = files.read_small(&item.config)?;
+        let digest = Digest::of(&raw_config);
+        let size = raw_config.len();
+        let config = ImageConfig::parse(raw_config).map_err(|source| Error::Manifest {
+            place: format!("{}/{}", files.place(), item.config),
+            digest,
+            source,
+        })?;
+        let (diff_ids, layers) = (&config.diff_ids, &item.layers);
+        if diff_ids.len() != layers.len() {
+            let (d, l) = (diff_ids.len(), layers.len());
+            let detail = format!("its manifest.json has {l} layers but the config has {d}");
+            return Err(refused(&files, &detail));
+        }
+        let sizes = layers.iter().map(|name| plain_size(&files, name));
+        let sizes = sizes.collect::<Result<Vec<_>, _>>()?;
+        let descriptors = diff_ids
+            .iter()
+            .zip(sizes)
+            .map(|(id, size)| json!({"mediaType": LAYER, "size": size, "digest": id.to_string()}));
+        let manifest = json!({
+            "schemaVersion": 2,
+            "mediaType": MANIFEST,
+            "config": {"mediaType": CONFIG, "size": size, "digest": digest.to_string()},
+            "layers": descriptors.collect::<Vec<_>>(),
+        });
+        Ok(Self {
+            manifest: manifest.to_string().into_bytes(),
+            layers: diff_ids.iter().copied().zip(item.layers).collect(),
+            config: (digest, item.config),
+            files,
+        })
+    }
+}
+
+fn refused(files: &impl Files, detail: &str) -> Error {
+    Error::Refused {
+        place: files.place().to_owned(),
+        detail: detail.into(),
+    }
+}
+
+/// Picks the image by tag or number; tags are compared in full (`docker.io/library/a:latest`).
+fn choose(mut items: Vec<Item>, wanted: Option<&str>, place: &str) -> Result<Item, Error> {
+    let tags = || {
+        let tags = items.iter().flat_map(|i| i.repo_tags.iter().flatten());
+        match tags.map(String::as_str).collect::<Vec<_>>().join(", ") {
+            none if none.is_empty() => "no tags".into(),
+            some => some,
+        }
+    };
+    let count = items.len();
+    let index = match wanted {
+        None if count == 1 => Some(0),
+        None if count > 1 => {
+            return Err(Error::Config(format!(
+                "{place} holds {count} images; name one behind the path, by tag or as @0 to @{}: {}",
+                count - 1,
+                tags()
+            )));
+        }
+        None => None,
+        Some(text) => match text.strip_prefix('@') {
+            Some(number) => number.parse().ok().filter(|n| *n < count),
+            None => {
+                let name = whole_name(text)
+                    .ok_or_else(|| Error::Config(format!("{text:?} is no image name")))?;
+                let tagged = |i: &Item| {
+                    let mut tags = i.repo_tags.iter().flatten();
+                    tags.any(|tag| whole_name(tag).as_ref() == Some(&name))
+                };
+                items.iter().position(tagged)
+            }
+        },
+    };
+    match index {
+        Some(index) => Ok(items.swap_remove(index)),
+        None => Err(Error::NotFound {
+            place: format!(
+                "image {:?} in {place} (which has {})",
+                wanted.unwrap_or(""),
+                tags()
+            ),
+        }),
+    }
+}
+
+fn whole_name(text: &str) -> Option<RegistryName> {
+    text.parse().ok()
+}
+
+/// Size of a layer's tar; -1 where it is compressed in the archive, for then nobody knows it.
+fn plain_size(files: &impl Files, name: &str) -> Result<i64, Error> {
+    let file = files.open(name)?;
+    let size = i64::try_from(file.size).unwrap_or(-1);
+    let (_, compressed) = start(file.reader).map_err(|source| Error::Io {
+        place: format!("{}/{name}", files.place()),
+        source,
+    })?;
+    Ok(if compressed { -1 } else { size })
+}
+
+/// The reader again with its first bytes back in front, and whether they are gzip's.
+fn start(mut reader: Box<dyn Read + Send>) -> std::io::Result<(Box<dyn Read + Send>, bool)> {
+    let mut magic = Vec::new();
+    reader.by_ref().take(2).read_to_end(&mut magic)?;
+    let compressed = magic == [0x1f, 0x8b];
+    let whole = std::io::Cursor::new(magic).chain(reader);
+    Ok((Box::new(whole), compressed))
+}
+
+#[async_trait]
+impl<F: Files> ImageSource for DockerArchive<F> {
+    async fn manifest(&self, digest: Option<&Digest>) -> Result<RawManifest, Error> {
+        match digest {
+            Some(digest) if *digest != Digest::of(&self.manifest) => Err(Error::NotFound {
+                place: format!("{digest} in {}", self.files.place()),
+            }),
+            _ => Ok(RawManifest {
+                bytes: self.manifest.clone(),
+                media_type: Some(MANIFEST.into()),
+            }),
+        }
+    }
+
+    async fn blob(&self, blob: &Descriptor) -> Result<Blob, Error> {
+        if blob.digest == self.config.0 {
+            return self.files.open_blob(&self.config.1, blob);
+        }
+        let name = self
+            .layers
+            .get(&blob.digest)
+            .ok_or_else(|| Error::NotFound {
+                place: format!("layer {} in {}", blob.digest, self.files.place()),
+            })?;
+        let OpenFile { reader, .. } = self.files.open(name)?;
+        let (reader, compressed) = start(reader).map_err(|source| Error::Io {
+            place: format!("{}/{name}", self.files.place()),
+            source,
+        })?;
+        Ok(Blob::Reader(match compressed {
+            true => Box::new(flate2::read::MultiGzDecoder::new(reader)),
+            false => reader,
+        }))
+    }
+
+    fn place(&self) -> String {
+        self.files.place().to_owned()
+    }
+}

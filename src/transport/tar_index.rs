@@ -1,0 +1,458 @@
+//! The members of a tar file, found once by offset: a plain tar comes in, readers of single members
+//! go out. Nothing is unpacked, and a member's name never touches the file system. A compressed tar
+//! is refused: it has no offsets, and unpacking it would need the image's size in space twice.
+
+use std::collections::HashMap;
+use std::fs::File;
+use std::io::{self, Read};
+use std::os::unix::fs::FileExt;
+use std::sync::Arc;
+
+use tar::{EntryType, Header, PaxExtensions};
+
+use super::Error;
+use super::files::{Files, OpenFile, io_error};
+
+const BLOCK: u64 = 512;
+
+/// Members that are listed: far more than an image has, and little memory.
+const MAX_MEMBERS: usize = 16_384;
+
+/// The longest name and the largest extended header that is read, in bytes.
+const MAX_EXTRA: u64 = 64 << 10;
+
+/// Links that are followed from one member: `docker save` needs one.
+const MAX_LINKS: usize = 8;
+
+#[derive(Debug, PartialEq, Eq)]
+enum Member {
+    File { offset: u64, size: u64 },
+    Link(String),
+    Other,
+}
+
+/// A tar file and where its members are.
+#[derive(Debug)]
+pub(super) struct TarIndex {
+    file: Arc<File>,
+    place: String,
+    members: HashMap<String, Member>,
+}
+
+impl TarIndex {
+    /// Opens the tar at `path`, which comes from the user, and reads all its headers.
+    pub(super) fn open(path: &str) -> Result<Self, Error> {
+        let open = || {
+            let file = File::open(path)?;
+            let metadata = file.metadata()?;
+            match metadata.is_file() {
+                true => Ok((file, metadata.len())),
+                false => Err(io::ErrorKind::InvalidInput.into()),
+            }
+        };
+        let (file, length) = open().map_err(|source| io_error(path, source))?;
+        let refused = |detail: String| Error::Refused {
+            place: path.into(),
+            detail,
+        };
+        let members = Scan::new(&file, length).run().map_err(refused)?;
+        Ok(Self {
+            file: Arc::new(file),
+            place: path.into(),
+            members,
+        })
+    }
+
+    /// Follows links inside the archive.
+    fn find(&self, name: &str) -> Result<(u64, u64), Error> {
+        let mut wanted = clean(name).unwrap_or_default();
+        for _ in 0..=MAX_LINKS {
+            match self.members.get(&wanted) {
+                Some(Member::File { offset, size }) => return Ok((*offset, *size)),
+                Some(Member::Link(target)) => wanted.clone_from(target),
+                Some(Member::Other) => return Err(self.refused(name, "it is not a regular file")),
+                None => {
+                    return Err(Error::NotFound {
+                        place: format!("{}/{name}", self.place),
+                    });
+                }
+            }
+        }
+        Err(self.refused(name, "its links lead in a circle"))
+    }
+
+    fn refused(&self, name: &str, detail: &str) -> Error {
+        Error::Refused {
+            place: format!("{}/{name}", self.place),
+            detail: detail.into(),
+        }
+    }
+}
+
+impl Files for TarIndex {
+    fn open(&self, name: &str) -> Result<OpenFile, Error> {
+        let (offset, size) = self.find(name)?;
+        Ok(OpenFile {
+            reader: Box::new(Slice {
+                file: self.file.clone(),
+                offset,
+                left: size,
+            }),
+            size,
+        })
+    }
+
+    fn place(&self) -> &str {
+        &self.place
+    }
+}
+
+/// A stretch of a file, read without moving the file's own position.
+struct Slice {
+    file: Arc<File>,
+    offset: u64,
+    left: u64,
+}
+
+impl Read for Slice {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let most = usize::try_from(self.left).unwrap_or(usize::MAX);
+        let most = most.min(buffer.len());
+        let count = self.file.read_at(&mut buffer[..most], self.offset)?;
+        self.offset += count as u64;
+        self.left -= count as u64;
+        Ok(count)
+    }
+}
+
+/// One pass over the headers. Errors are in words.
+struct Scan<'a> {
+    file: &'a File,
+    length: u64,
+    offset: u64,
+    /// What an extended header in front says about the next member.
+    name: Option<String>,
+    link: Option<String>,
+    size: Option<u64>,
+    members: HashMap<String, Member>,
+}
+
+impl<'a> Scan<'a> {
+    fn new(file: &'a File, length: u64) -> Self {
+        Self {
+            file,
+            length,
+            offset: 0,
+            name: None,
+            link: None,
+            size: None,
+            members: HashMap::new(),
+        }
+    }
+
+    fn run(mut self) -> Result<HashMap<String, Member>, String> {
+        let start = self.bytes(self.length.min(8))?;
+        if let Some((kind, command)) = compression(&start) {
+            return Err(format!(
+                "it is compressed with {kind}; decompress it first: {command}"
+            ));
+        }
+        while let Some(header) = self.header()? {
+            let kind = header.entry_type();
+            let own = header.entry_size().map_err(|error| error.to_string())?;
+            let size = match kind {
+                EntryType::Regular | EntryType::Continuous | EntryType::GNUSparse => {
+                    self.size.take().unwrap_or(own)
+                }
+                _ => own,
+            };
+            let padded = size.div_ceil(BLOCK).checked_mul(BLOCK);
+            let end = padded.and_then(|padded| self.offset.checked_add(padded));
+            // The padding of the last member may be missing.
+            if self
+                .offset
+                .checked_add(size)
+                .is_none_or(|e| e > self.length)
+            {
+                return Err("it is cut off in the middle of a member".into());
+            }
+            self.take(&header, kind, size)?;
+            self.offset = end.unwrap_or(self.length);
+        }
+        Ok(self.members)
+    }
+
+    /// The next header, with `offset` behind it; none at the end of the archive.
+    fn header(&mut self) -> Result<Option<Header>, String> {
+        if self.offset >= self.length {
+            return Ok(None);
+        }
+        let block = self.bytes(BLOCK)?;
+        if block.iter().all(|b| *b == 0) {
+            return Ok(None);
+        }
+        let header = Header::from_byte_slice(&block);
+        let stored = header.cksum().ok();
+        let summed = block.iter().enumerate();
+        let summed =
+            summed.map(|(i, b)| u32::from(if (148..156).contains(&i) { b' ' } else { *b }));
+        if stored != Some(summed.sum()) {
+            return Err(match self.offset {
+                0 => "it is not a tar file".into(),
+                at => format!("the tar header at byte {at} is damaged"),
+            });
+        }
+        self.offset += BLOCK;
+        Ok(Some(header.clone()))
+    }
+
+    fn bytes(&self, count: u64) -> Result<Vec<u8>, String> {
+        if count > MAX_EXTRA {
+            return Err("a member's name is absurdly long".into());
+        }
+        let mut bytes = vec![0; count as usize];
+        match self.file.read_exact_at(&mut bytes, self.offset) {
+            Ok(()) => Ok(bytes),
+            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => {
+                Err("it is cut off in the middle of a header".into())
+            }
+            Err(error) => Err(error.to_string()),
+        }
+    }
+
+    fn take(&mut self, header: &Header, kind: EntryType, size: u64) -> Result<(), String> {
+        match kind {
+            EntryType::GNULongName => self.name = Some(trimmed(self.bytes(size)?)),
+            EntryType::GNULongLink => self.link = Some(trimmed(self.bytes(size)?)),
+            EntryType::XHeader => self.extended(&self.bytes(size)?)?,
+            EntryType::XGlobalHeader => {}
+            EntryType::GNUSparse => return Err("it has a sparse member".into()),
+            _ => self.member(header, kind, size)?,
+        }
+        Ok(())
+    }
+
+    fn extended(&mut self, bytes: &[u8]) -> Result<(), String> {
+        for extension in PaxExtensions::new(bytes) {
+            let extension = extension.map_err(|error| error.to_string())?;
+            let value = String::from_utf8_lossy(extension.value_bytes()).into_owned();
+            match extension.key() {
+                Ok("path") => self.name = Some(value),
+                Ok("linkpath") => self.link = Some(value),
+                Ok("size") => {
+                    let size = value.parse().map_err(|_| "a member's size is no number")?;
+                    self.size = Some(size);
+                }
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
+    fn member(&mut self, header: &Header, kind: EntryType, size: u64) -> Result<(), String> {
+        let name = self
+            .name
+            .take()
+            .unwrap_or_else(|| trimmed(header.path_bytes().into()));
+        let link = self.link.take();
+        let link = link.or_else(|| Some(trimmed(header.link_name_bytes()?.into())));
+        self.size = None;
+        // What would lie outside is nothing that an image needs.
+        let Some(name) = clean(&name) else {
+            return Ok(());
+        };
+        let offset = self.offset;
+        let member = match (kind, link) {
+            (EntryType::Regular | EntryType::Continuous, _) => Member::File { offset, size },
+            (EntryType::Symlink, Some(link)) => match clean(&format!("{name}/../{link}")) {
+                Some(target) if !link.starts_with('/') => Member::Link(target),
+                _ => Member::Other,
+            },
+            (EntryType::Link, Some(link)) => clean(&link).map_or(Member::Other, Member::Link),
+            (EntryType::Directory, _) => return Ok(()),
+            _ => Member::Other,
+        };
+        if self.members.len() >= MAX_MEMBERS {
+            return Err(format!("it has more than {MAX_MEMBERS} members"));
+        }
+        match self.members.insert(name.clone(), member) {
+            Some(_) => Err(format!("member {name:?} stands in it twice")),
+            None => Ok(()),
+        }
+    }
+}
+
+fn trimmed(bytes: Vec<u8>) -> String {
+    let text = String::from_utf8_lossy(&bytes);
+    text.trim_end_matches('\0').to_owned()
+}
+
+/// The name without `.` and `..`; `None` where it leads out of the archive.
+fn clean(name: &str) -> Option<String> {
+    let mut parts = Vec::new();
+    for part in name.split('/') {
+        match part {
+            "" | "." => {}
+            ".." => {
+                parts.pop()?;
+            }
+            part => parts.push(part),
+        }
+    }
+    Some(parts.join("/"))
+}
+
+/// What a file is compressed with, by its first bytes, and what undoes it.
+fn compression(start: &[u8]) -> Option<(&'static str, &'static str)> {
+    let known: [(&[u8], _); 4] = [
+        (b"\x1f\x8b", ("gzip", "gunzip FILE")),
+        (b"\x28\xb5\x2f\xfd", ("zstd", "zstd -d FILE")),
+        (b"\xfd7zXZ\0", ("xz", "unxz FILE")),
+        (b"BZh", ("bzip2", "bunzip2 FILE")),
+    ];
+    let found = known.iter().find(|(magic, _)| start.starts_with(magic));
+    found.map(|(_, words)| *words)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::super::files::read_bounded;
+    use super::*;
+
+    /// A tar of (name, kind, link, content).
+    fn archive(members: &[(&str, EntryType, &str, &[u8])]) -> Vec<u8> {
+        let mut builder = tar::Builder::new(Vec::new());
+        for (name, kind, link, content) in members {
+            let mut header = Header::new_gnu();
+            header.set_entry_type(*kind);
+            header.set_size(content.len() as u64);
+            header.set_mode(0o644);
+            match kind.is_symlink() || kind.is_hard_link() {
+                true => builder.append_link(&mut header, name, link).unwrap(),
+                false => {
+                    // `append_data` would refuse the names of an attacker.
+                    let start = &mut header.as_old_mut().name;
+                    start[..name.len()].copy_from_slice(name.as_bytes());
+                    header.set_cksum();
+                    builder.append(&header, *content).unwrap();
+                }
+            }
+        }
+        builder.into_inner().unwrap()
+    }
+
+    fn index(bytes: &[u8]) -> Result<TarIndex, Error> {
+        let temp = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(temp.path(), bytes).unwrap();
+        TarIndex::open(temp.path().to_str().unwrap())
+    }
+
+    const FILE: EntryType = EntryType::Regular;
+    const LINK: EntryType = EntryType::Symlink;
+
+    #[test]
+    fn finds_members_and_follows_links_inside() {
+        let long = "n".repeat(150);
+        let mut builder = tar::Builder::new(archive(&[
+            ("./a/b", FILE, "", b"first"),
+            ("dir", EntryType::Directory, "", b""),
+            ("c/link", LINK, "../a/b", b""),
+            ("hard", EntryType::Link, "a/b", b""),
+        ]));
+        builder.get_mut().truncate(6 * 512 - 512);
+        let mut header = Header::new_gnu();
+        header.set_size(6);
+        builder
+            .append_data(&mut header, &long, &b"second"[..])
+            .unwrap();
+        let index = index(&builder.into_inner().unwrap()).unwrap();
+        for (name, content) in [
+            ("a/b", "first"),
+            ("./a//b", "first"),
+            ("c/link", "first"),
+            ("hard", "first"),
+            (&long, "second"),
+        ] {
+            let file = index.open(name).unwrap();
+            assert_eq!(file.size, content.len() as u64);
+            assert_eq!(read_bounded(file.reader, name).unwrap(), content.as_bytes());
+        }
+        assert!(matches!(index.open("none"), Err(Error::NotFound { .. })));
+    }
+
+    #[test]
+    fn nothing_leads_out_of_the_archive() {
+        let index = index(&archive(&[
+            ("../up", FILE, "", b"x"),
+            ("absolute", LINK, "/etc/passwd", b""),
+            ("relative", LINK, "../../etc/passwd", b""),
+            ("one", LINK, "two", b""),
+            ("two", LINK, "one", b""),
+            ("pipe", EntryType::Fifo, "", b""),
+        ]))
+        .unwrap();
+        for name in [
+            "../up",
+            "up",
+            "absolute",
+            "relative",
+            "one",
+            "pipe",
+            "/etc/passwd",
+            "",
+        ] {
+            assert!(index.open(name).is_err(), "{name}");
+        }
+    }
+
+    #[test]
+    fn damaged_archives_are_refused() {
+        let good = archive(&[("a", FILE, "", &[1; 2000])]);
+        let words = |bytes: &[u8]| index(bytes).unwrap_err().to_string();
+        assert!(index(&good).is_ok());
+        assert!(index(&good[..512 + 2048]).is_ok(), "without end marks");
+        assert!(words(&good[..1000]).contains("cut off in the middle of a member"));
+        assert!(words(&good[..300]).contains("cut off in the middle of a header"));
+        assert!(words(b"hello".repeat(200).as_slice()).contains("not a tar file"));
+        let twice = archive(&[("a", FILE, "", b"1"), ("./a", FILE, "", b"2")]);
+        assert!(words(&twice).contains("member \"a\" stands in it twice"));
+        let mut damaged = archive(&[("a", FILE, "", b"1"), ("b", FILE, "", b"2")]);
+        damaged[1024] = b'z';
+        assert!(words(&damaged).contains("the tar header at byte 1024 is damaged"));
+    }
+
+    #[test]
+    fn sizes_beyond_the_file_are_refused() {
+        let mut header = Header::new_gnu();
+        header.set_size(u64::MAX / 2);
+        header.set_cksum();
+        assert!(index(header.as_bytes()).is_err());
+        let mut header = Header::new_gnu();
+        header.set_entry_type(EntryType::GNULongName);
+        header.set_size(1 << 20);
+        header.set_cksum();
+        let mut bytes = header.as_bytes().to_vec();
+        bytes.resize(2 << 20, b'n');
+        let error = index(&bytes).unwrap_err().to_string();
+        assert!(error.contains("absurdly long"), "{error}");
+    }
+
+    proptest! {
+        #[test]
+        fn a_changed_byte_is_an_error_or_another_archive(at in 0..5 * 512usize, to: u8) {
+            let mut bytes = archive(&[("a", FILE, "", b"1"), ("b", LINK, "a", b"")]);
+            let at = at % bytes.len();
+            bytes[at] = to;
+            if let Ok(index) = index(&bytes) {
+                let _ = index.open("b").map(|file| read_bounded(file.reader, "b"));
+            }
+        }
+
+        #[test]
+        fn any_bytes_are_read_or_refused(bytes in prop::collection::vec(any::<u8>(), 0..2048)) {
+            let _ = index(&bytes);
+        }
+    }
+}
