@@ -127,16 +127,29 @@ impl Pull {
             self.progress.event(Event::Phase(Phase::Fetch));
         }
         let mut running = JoinSet::new();
+        let mut failed: Option<LayerFailure> = None;
         loop {
             while running.len() < jobs
+                && failed.is_none()
                 && let Some(layer) = queue.pop_front()
             {
                 running.spawn(self.fetch(layer));
             }
             let Some(result) = running.join_next().await else {
-                return Ok(());
+                return failed.map_or(Ok(()), |failure| Err(failure.into()));
             };
-            let (index, imported) = result.context("A worker died")??;
+            let (index, imported) = match result.context("A worker died")? {
+                Ok(layer) => layer,
+                Err(failure) => {
+                    // What is in flight is worth keeping: the next run starts from there.
+                    if !running.is_empty() && failed.is_none() {
+                        let text = format!("{failure} failed; finishing the layers in flight");
+                        self.progress.event(Event::Warning(text));
+                    }
+                    failed.get_or_insert(failure);
+                    continue;
+                }
+            };
             self.take(index, imported).await?;
             self.base_ready().await?;
             let waiting: u64 = self.finished.iter().map(|layer| layer.stage.bytes()).sum();

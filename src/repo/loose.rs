@@ -7,9 +7,13 @@ use std::os::fd::{AsRawFd, OwnedFd};
 
 use anyhow::{Context, Result, ensure};
 use rustix::fs::{AtFlags, FileType, Mode, OFlags};
+use rustix::io::Errno;
 
 use super::gvariant::{self, Xattrs};
 use super::object::FileMeta;
+
+/// Largest attribute or list of names, bytes (Linux gives 64 KiB).
+const MAX_ATTRIBUTE: usize = 1 << 20;
 
 /// A bare object: the file itself.
 pub fn bare(objects: &OwnedFd, name: &str) -> Result<(FileMeta, u64)> {
@@ -92,9 +96,15 @@ fn xattrs(path: &str) -> Result<Xattrs> {
 
 /// Calls a function of the getxattr family with a buffer that is large enough.
 fn attribute(get: impl Fn(&mut [u8]) -> rustix::io::Result<usize>) -> Result<Vec<u8>> {
-    let size = get(&mut [])?;
-    let mut buffer = vec![0; size];
-    let size = get(&mut buffer)?;
-    buffer.truncate(size);
-    Ok(buffer)
+    let mut buffer = vec![0; 256];
+    loop {
+        match get(&mut buffer) {
+            Ok(size) => {
+                buffer.truncate(size);
+                return Ok(buffer);
+            }
+            Err(Errno::RANGE) if buffer.len() < MAX_ATTRIBUTE => buffer.resize(buffer.len() * 4, 0),
+            Err(errno) => return Err(errno.into()),
+        }
+    }
 }

@@ -1,0 +1,194 @@
+//! Ordinary layers: path rules, links in any order, whiteouts, and images with nothing else.
+
+use bowline::image::Compression;
+use bowline::testing::encapsulate::Encapsulation;
+use bowline::testing::fixture::{Fixture, OS};
+use bowline::testing::oci::{ImageBuilder, Layer};
+use bowline::testing::tar;
+
+use crate::support::Place;
+
+fn base(lines: &str) -> (Fixture, ImageBuilder) {
+    let fixture = Fixture::new().unwrap();
+    let commit = fixture.commit(lines).unwrap();
+    let image = Encapsulation::chunked()
+        .image(fixture.repo(), &commit)
+        .unwrap();
+    (fixture, image)
+}
+
+/// Paths of a commit, one per line of `ostree ls -R`, without owners and sizes.
+fn paths(listing: &str) -> Vec<String> {
+    let path = |line: &str| {
+        line.split_whitespace()
+            .nth(4)
+            .unwrap_or_default()
+            .to_owned()
+    };
+    listing.lines().map(path).collect()
+}
+
+#[test]
+fn layers_change_add_and_remove() {
+    let (_fixture, image) = base(OS);
+    let image = image
+        .derived(
+            "file /usr/etc/motd 0 0 644 derived\\n
+             file /etc/new.conf 0 0 600 new\\n
+             whiteout /usr/bin/hi
+             file /usr/share/doc 0 0 644 other words\\n
+             file /top/level 0 0 644 dropped\\n
+             file /run/secret 0 0 644 dropped\\n
+             char /dev/null 1 3
+             data /usr/lib/derived-big 0 0 644 700000 9",
+        )
+        .unwrap()
+        .derived("opaque /usr/lib/modules\nfile /usr/lib/modules/7/vmlinuz 0 0 644 k\\n")
+        .unwrap();
+    for mode in ["bare", "bare-user", "archive"] {
+        let place = Place::new(mode);
+        let record = place.pull(&place.add(&image.build(), "d")).unwrap();
+        let all = paths(&place.list(&record.commit));
+        let has = |path: &str| all.iter().any(|p| p == path);
+        assert_eq!(place.read(&record.commit, "/usr/etc/motd"), "derived\n");
+        assert_eq!(place.read(&record.commit, "/usr/etc/new.conf"), "new\n");
+        assert_eq!(
+            place.read(&record.commit, "/usr/share/doc"),
+            "other words\n"
+        );
+        assert!(has("/usr/bin/hello") && !has("/usr/bin/hi"));
+        assert!(has("/usr/lib/modules/7/vmlinuz") && !has("/usr/lib/modules/6.1.0"));
+        assert!(has("/usr/lib/derived-big") && has("/run"));
+        for dropped in ["/top", "/run/secret", "/dev/null", "/etc"] {
+            assert!(!has(dropped), "{dropped}");
+        }
+        assert!(!all.iter().any(|p| p.contains(".wh.")), "{all:?}");
+        place.check();
+    }
+}
+
+#[test]
+fn composefs_bases_keep_other_top_level_names() {
+    let conf = "file /usr/lib/ostree/prepare-root.conf 0 0 644 [composefs]\\nenabled = yes\\n";
+    let (_fixture, image) = base(&format!("{OS}{conf}\n"));
+    let image = image.derived("file /top/level 0 0 644 kept\\n").unwrap();
+    let place = Place::new("bare-user");
+    let record = place.pull(&place.add(&image.build(), "d")).unwrap();
+    assert_eq!(place.read(&record.commit, "/top/level"), "kept\n");
+    place.check();
+}
+
+#[test]
+fn hard_links_work_in_any_order_and_into_the_repository() {
+    let (_fixture, image) = base(OS);
+    let image = image
+        .derived(
+            "hardlink /usr/bin/early /usr/bin/late
+             file /usr/bin/late 0 0 755 late\\n
+             hardlink /usr/bin/after /usr/bin/late
+             hardlink /usr/bin/chain /usr/bin/early
+             file /sysroot/ostree/repo/objects/ab/cd.file 0 0 755 aside\\n
+             hardlink /usr/bin/aside /sysroot/ostree/repo/objects/ab/cd.file
+             hardlink /etc/linked /usr/bin/late",
+        )
+        .unwrap();
+    let place = Place::new("bare-user");
+    let record = place.pull(&place.add(&image.build(), "d")).unwrap();
+    for name in ["bin/early", "bin/after", "bin/chain", "etc/linked"] {
+        assert_eq!(
+            place.read(&record.commit, &format!("/usr/{name}")),
+            "late\n",
+            "{name}"
+        );
+    }
+    assert_eq!(place.read(&record.commit, "/usr/bin/aside"), "aside\n");
+    assert!(!place.list(&record.commit).contains("/sysroot/ostree"));
+    place.check();
+}
+
+#[test]
+fn plain_images_become_one_tree_and_keep_their_layers() {
+    let image = ImageBuilder::default()
+        .derived(
+            "dir / 0 0 755
+             file /etc/passwd 0 0 644 root\\n
+             file /usr/bin/tool 1000 1000 4755 tool\\n
+             link /bin usr/bin
+             file /srv/www/index 0 0 644 hi\\n",
+        )
+        .unwrap()
+        .derived("whiteout /srv/www\nfile /opt/x 0 0 644 x\\n")
+        .unwrap();
+    let place = Place::new("bare");
+    let record = place.pull(&place.add(&image.build(), "p")).unwrap();
+    let listing = place.list(&record.commit);
+    let all = paths(&listing);
+    for path in ["/usr/etc/passwd", "/usr/bin/tool", "/opt/x", "/srv"] {
+        assert!(all.iter().any(|p| p == path), "{path} in {all:?}");
+    }
+    assert!(!all.iter().any(|p| p == "/srv/www"));
+    assert!(listing.contains("04755 1000 1000"), "{listing}");
+    let refs = place.ostree(&["refs", "--list", "ostree/container/blob"]);
+    assert_eq!(refs.lines().count(), 2);
+    place.check();
+}
+
+#[test]
+fn empty_hostname_and_resolv_conf_of_container_builds_go_away() {
+    let (_fixture, image) = base(OS);
+    let image = image
+        .derived("file /etc/hostname 0 0 644\nfile /etc/resolv.conf 0 0 644 nameserver\\n")
+        .unwrap();
+    let place = Place::new("bare-user");
+    let record = place.pull(&place.add(&image.build(), "d")).unwrap();
+    let all = paths(&place.list(&record.commit));
+    assert!(!all.iter().any(|p| p == "/usr/etc/hostname"));
+    assert!(all.iter().any(|p| p == "/usr/etc/resolv.conf"));
+}
+
+#[test]
+fn whiteouts_act_on_lower_layers_only() {
+    // `-x` sorts before `.wh.-x`: an order-bound reader would remove the new file.
+    let (_fixture, image) = base(&format!("{OS}\nfile /usr/share/-x 0 0 644 old\\n\n"));
+    let image = image
+        .derived("whiteout /usr/share/-x\nfile /usr/share/-x 0 0 644 new\\n")
+        .unwrap();
+    let place = Place::new("bare-user");
+    let record = place.pull(&place.add(&image.build(), "d")).unwrap();
+    assert_eq!(place.read(&record.commit, "/usr/share/-x"), "new\n");
+}
+
+#[test]
+fn sparse_files_and_long_names_are_read() {
+    let long = format!("usr/share/{}/{}", "d".repeat(120), "f".repeat(200));
+    let mut out = tar::Tar::new(Vec::new(), tar::Dialect::Gnu);
+    out.sparse_gnu(
+        "usr/share/gnu",
+        200_000,
+        &[(4096, b"gnu"), (150_000, b"end")],
+    )
+    .unwrap();
+    out.sparse_pax("usr/share/pax", 100_000, &[(0, b"start"), (99_999, b"!")])
+        .unwrap();
+    let entries = bowline::testing::lines::parse(&format!("file /{long} 0 0 644 long\\n")).unwrap();
+    out.entries(&entries).unwrap();
+    let layer = Layer::new(&out.finish().unwrap(), Compression::Gzip).unwrap();
+    let (_fixture, image) = base(OS);
+    let place = Place::new("bare-user");
+    let record = place
+        .pull(&place.add(&image.layer(layer).build(), "d"))
+        .unwrap();
+    let gnu = place.read(&record.commit, "/usr/share/gnu");
+    assert_eq!(
+        (gnu.len(), &gnu[4096..4099], &gnu[150_000..150_003]),
+        (200_000, "gnu", "end")
+    );
+    assert!(gnu[..4096].bytes().all(|b| b == 0));
+    let pax = place.read(&record.commit, "/usr/share/pax");
+    assert_eq!(
+        (pax.len(), &pax[..5], &pax[99_999..]),
+        (100_000, "start", "!")
+    );
+    assert_eq!(place.read(&record.commit, &format!("/{long}")), "long\n");
+    place.check();
+}

@@ -1,0 +1,173 @@
+//! Images of ostree commits: the commit that comes out is the one that went in, layers are taken
+//! from where they are, and a second pull has little or nothing to do.
+
+use bowline::image::Compression;
+use bowline::pull::{LayerState, Prepared};
+use bowline::repo::refs;
+use bowline::testing::encapsulate::{Encapsulation, XattrStyle};
+use bowline::testing::fixture::{Fixture, OS};
+
+use crate::support::Place;
+
+const XATTRS: &str = "
+    xattr /usr/bin/ping security.capability 0x010000020a200000000000000000000000000000
+    xattr /usr/bin/hello user.word value
+";
+
+#[test]
+fn the_commit_survives_every_repository_mode_and_wrapping() {
+    let fixture = Fixture::new().unwrap();
+    let commit = fixture.commit(&format!("{OS}{XATTRS}")).unwrap();
+    for mode in ["bare", "bare-user", "archive"] {
+        for compression in [Compression::None, Compression::Gzip, Compression::Zstd] {
+            let place = Place::new(mode);
+            let how = Encapsulation {
+                compression,
+                ..Encapsulation::chunked()
+            };
+            let image = how.image(fixture.repo(), &commit).unwrap().build();
+            let imgref = place.add(&image, "v1");
+            let record = place.pull(&imgref).unwrap();
+            assert_eq!(record.manifest_digest, image.digest());
+            let base = record.manifest.layers[0].digest;
+            let stored = place.repo.resolve_ref(&refs::of_blob(&base)).unwrap();
+            assert_eq!(stored.as_deref(), Some(&*commit), "{mode} {compression:?}");
+            assert_eq!(place.list(&record.commit), place.list(&commit));
+            place.check();
+        }
+    }
+}
+
+#[test]
+fn all_generations_of_attribute_carriers_are_read() {
+    let fixture = Fixture::new().unwrap();
+    let commit = fixture.commit(&format!("{OS}{XATTRS}")).unwrap();
+    for xattrs in [XattrStyle::V0, XattrStyle::Linked, XattrStyle::Inline] {
+        for how in [Encapsulation::default(), Encapsulation::chunked()] {
+            let place = Place::new("bare-user");
+            let how = Encapsulation { xattrs, ..how };
+            let image = how.image(fixture.repo(), &commit).unwrap().build();
+            let record = place.pull(&place.add(&image, "v1")).unwrap();
+            assert_eq!(
+                place.list(&record.commit),
+                place.list(&commit),
+                "{xattrs:?}"
+            );
+            place.check();
+        }
+    }
+}
+
+#[test]
+fn a_second_pull_has_nothing_to_do() {
+    let fixture = Fixture::new().unwrap();
+    let commit = fixture.commit(OS).unwrap();
+    let place = Place::new("bare-user");
+    let image = Encapsulation::chunked()
+        .image(fixture.repo(), &commit)
+        .unwrap()
+        .build();
+    let imgref = place.add(&image, "v1");
+    let record = place.pull(&imgref).unwrap();
+    match place.prepare(&imgref).unwrap() {
+        Prepared::Unchanged(found) => assert_eq!(*found, record),
+        Prepared::Ready(plan) => panic!("{plan:?}"),
+    }
+    assert_eq!(place.repo.images().unwrap(), [imgref]);
+}
+
+#[test]
+fn an_upgrade_fetches_only_what_changed() {
+    let fixture = Fixture::new().unwrap();
+    let old = fixture.commit(OS).unwrap();
+    let new = fixture
+        .commit(&format!("{OS}\nfile /usr/bin/new 0 0 755 new\n"))
+        .unwrap();
+    let place = Place::new("bare-user");
+    let build = |commit: &str| {
+        Encapsulation::chunked()
+            .image(fixture.repo(), commit)
+            .unwrap()
+            .build()
+    };
+    place.pull(&place.add(&build(&old), "os")).unwrap();
+    let imgref = place.add(&build(&new), "os");
+    let plan = place.plan(&imgref);
+    let states: Vec<bool> = plan
+        .layers
+        .iter()
+        .map(|l| matches!(l.state, LayerState::Present(_)))
+        .collect();
+    assert_eq!(
+        states,
+        [false, false, true],
+        "commit layer and bin change, lib does not"
+    );
+    assert_eq!(plan.layers_to_fetch(), 2);
+    let record = place.pull(&imgref).unwrap();
+    assert_eq!(place.list(&record.commit), place.list(&new));
+    place.check();
+}
+
+#[test]
+fn a_recompressed_image_is_not_fetched_again() {
+    let fixture = Fixture::new().unwrap();
+    let commit = fixture.commit(OS).unwrap();
+    let place = Place::new("archive");
+    let builder = Encapsulation::chunked()
+        .image(fixture.repo(), &commit)
+        .unwrap();
+    place.pull(&place.add(&builder.build(), "gzip")).unwrap();
+    let mut zstd = builder.clone();
+    zstd.layers = builder
+        .layers
+        .iter()
+        .map(|l| l.recompressed(Compression::Zstd).unwrap())
+        .collect();
+    zstd.created = "2026-02-02T00:00:00Z".into();
+    let imgref = place.add(&zstd.build(), "zstd");
+    let plan = place.plan(&imgref);
+    assert_eq!((plan.layers_to_fetch(), plan.bytes_to_fetch()), (0, 0));
+    let record = place.pull(&imgref).unwrap();
+    assert_eq!(place.list(&record.commit), place.list(&commit));
+    for layer in &record.manifest.layers {
+        assert!(
+            place
+                .repo
+                .resolve_ref(&refs::of_blob(&layer.digest))
+                .unwrap()
+                .is_some()
+        );
+    }
+    place.check();
+}
+
+#[test]
+fn removal_and_prune_leave_what_other_images_need() {
+    let fixture = Fixture::new().unwrap();
+    let old = fixture.commit(OS).unwrap();
+    let new = fixture
+        .commit(&format!("{OS}\nfile /usr/bin/new 0 0 755 new\n"))
+        .unwrap();
+    let place = Place::new("bare-user");
+    let build = |commit: &str| {
+        Encapsulation::chunked()
+            .image(fixture.repo(), commit)
+            .unwrap()
+            .build()
+    };
+    let first = place.add(&build(&old), "one");
+    place.pull(&first).unwrap();
+    let kept = place.pull(&place.add(&build(&new), "two")).unwrap();
+    assert!(place.repo.remove_image(&first).unwrap());
+    assert!(!place.repo.remove_image(&first).unwrap());
+    let report = place.repo.prune().unwrap();
+    assert_eq!(
+        report.layers, 2,
+        "the old commit layer and the old bin layer"
+    );
+    assert!(report.objects > 0);
+    assert_eq!(place.list(&kept.commit), place.list(&new));
+    place.check();
+    assert_eq!(place.repo.prune().unwrap(), Default::default());
+}

@@ -1,0 +1,7 @@
+//! Pulls of fixture images into real repositories, judged by libostree's own tools.
+//! Needs the `ostree` program, and root for bare repositories (files keep their owners there).
+
+mod broken;
+mod derived;
+mod encapsulated;
+mod support;
