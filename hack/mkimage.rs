@@ -13,7 +13,8 @@ use bowline::testing::fixture::EPOCH;
 use bowline::testing::rootfs::{commit_dir, package_chunks};
 use bowline::testing::{CommitOptions, Encapsulation, Fixture, Image, OS};
 
-const USAGE: &str = "usage: mkimage rootfs DIR VERSION REPO LAYOUT | mkimage tiny LAYOUT";
+const USAGE: &str =
+    "usage: mkimage rootfs DIR VERSION REPO LAYOUT | mkimage tiny VERSION LAYOUT TAG";
 
 fn main() -> Result<()> {
     let args: Vec<String> = std::env::args().skip(1).collect();
@@ -22,7 +23,7 @@ fn main() -> Result<()> {
         ["rootfs", dir, version, repo, layout] => {
             rootfs(dir.as_ref(), version, repo.as_ref(), layout.as_ref())
         }
-        ["tiny", layout] => tiny(layout.as_ref()),
+        ["tiny", version, layout, tag] => tiny(version, layout.as_ref(), tag),
         _ => bail!(USAGE),
     }
 }
@@ -45,21 +46,20 @@ fn rootfs(dir: &Path, version: &str, repo: &Path, layout: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Writes two versions of a system of a few files; the second has another /etc/motd and a layer
-/// on top that adds one file and removes another.
-fn tiny(layout: &Path) -> Result<()> {
+/// Writes the image of a system of a few files. From version 2 on it has a layer on top that adds
+/// one file and removes another.
+fn tiny(version: &str, layout: &Path, tag: &str) -> Result<()> {
     let fixture = Fixture::new()?;
-    let commit = fixture.commit_with(OS, &options("1"))?;
-    let image = Encapsulation::chunked().image(fixture.repo(), &commit)?;
-    report("1", &image.build());
-    image.build().write_layout(layout, "1")?;
-
-    let lines = OS.replace("motd 0 0 644 version 1", "motd 0 0 644 version 2");
-    let commit = fixture.commit_with(&lines, &options("2"))?;
-    let image = Encapsulation::chunked().image(fixture.repo(), &commit)?;
-    let image = image.derived("file etc/issue 0 0 644 new in 2\\n\nwhiteout usr/bin/hi")?;
-    report("2", &image.build());
-    image.build().write_layout(layout, "2")
+    let motd = |version| format!("motd 0 0 644 version {version}");
+    let lines = OS.replace(&motd("1"), &motd(version));
+    let commit = fixture.commit_with(&lines, &options(version))?;
+    let mut image = Encapsulation::chunked().image(fixture.repo(), &commit)?;
+    if version != "1" {
+        let lines = format!("file etc/issue 0 0 644 new in {version}\nwhiteout usr/bin/hi");
+        image = image.derived(&lines)?;
+    }
+    report(version, &image.build());
+    image.build().write_layout(layout, tag)
 }
 
 fn options(version: &str) -> CommitOptions {

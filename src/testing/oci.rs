@@ -341,8 +341,10 @@ mod tests {
         let (none, gzip, zstd) = (Compression::None, Compression::Gzip, Compression::Zstd);
         // There is no Docker media type of a zstd layer.
         for (docker, expected) in [(false, vec![none, gzip, zstd]), (true, vec![none, gzip])] {
-            let mut builder = ImageBuilder::default();
-            builder.docker = docker;
+            let mut builder = ImageBuilder {
+                docker,
+                ..ImageBuilder::default()
+            };
             for compression in expected.clone() {
                 let layer = Layer::new(b"not a tar", compression).unwrap();
                 assert_eq!(layer.diff_id, Digest::of(b"not a tar"));

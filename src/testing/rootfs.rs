@@ -60,7 +60,7 @@ pub fn package_chunks(dir: &Path) -> Result<Encapsulation> {
     }
     let mut plan = Encapsulation {
         chunk_of: |path| path.starts_with("usr/lib/modules/").then_some(0),
-        chunks: vec!["initramfs and module lists".into()],
+        chunks: vec!["kernel image and initramfs".into()],
         ..Encapsulation::default()
     };
     for (name, paths) in chunks.into_iter().filter(|(_, paths)| !paths.is_empty()) {
@@ -118,7 +118,7 @@ mod tests {
             b"/usr/bin/small\n/gone\n",
         );
         let plan = package_chunks(dir.path()).unwrap();
-        let names = ["initramfs and module lists", "big", &shared("small")];
+        let names = ["kernel image and initramfs", "big", &shared("small")];
         assert_eq!(plan.chunks, names);
         assert_eq!(plan.chunk_of_path["usr/lib/big.so"], 1);
         assert_eq!(plan.chunk_of_path["usr/bin/small"], 2);

@@ -1,0 +1,41 @@
+# shellcheck shell=bash disable=SC2034
+# The images of hack/demo and hack/bench.
+# shellcheck source=lib.sh
+. hack/lib.sh
+demo=$PWD/target/demo
+mkdir -p "$demo"
+PATH="$PWD/target/release:$PWD/target/release/examples:$PATH"
+
+build_release() {
+	say "Building Bowline (the first time takes minutes)"
+	cargo build --release --locked --features testing --bin bowline --example mkimage &>>"$setup_log" </dev/null ||
+		{ tail -n 30 "$setup_log" >&2; die "the build failed"; }
+}
+
+# Builds both versions once; again only when the recipe changes.
+debian_images() {
+	local key
+	key=$(cat hack/demo-rootfs hack/mkimage.rs src/testing/*.rs | sha256sum)
+	[[ $(cat "$demo/key" 2>/dev/null) != "$key" ]] || return 0
+	say "Building two versions of a small Debian trixie system with mmdebstrap (about two minutes, once)"
+	rm -rf "$demo" && mkdir -p "$demo"
+	hack/demo-rootfs "$demo" >>"$setup_log" 2>&1 || { tail -n 30 "$setup_log" >&2; die "mmdebstrap failed"; }
+	say "Turning them into images: an ostree commit each, a layer for each large package"
+	mkimage rootfs "$demo/1" 1 "$demo/repo" "$demo/layout"
+	mkimage rootfs "$demo/2" 2 "$demo/repo" "$demo/layout"
+	say "Adding a layer on top of version 2, as a Containerfile's COPY would"
+	echo "Bowline demo, version 2" >"$demo/issue"
+	umoci insert --image "$demo/layout:2" --history.created_by "COPY issue /etc/issue" "$demo/issue" /etc/issue >>"$setup_log" 2>&1
+	rm -rf "$demo/1" "$demo/2" "$demo/repo"
+	echo "$key" >"$demo/key"
+}
+
+quick_images() {
+	local version
+	rm -rf "$demo/quick"
+	for version in 1 2; do mkimage tiny "$version" "$demo/quick/layout-$version" stable; done
+	# Bowline refuses images that no policy speaks about; a bare system has none.
+	echo '{"default":[{"type":"insecureAcceptAnything"}]}' >"$demo/quick/policy.json"
+	export CONTAINERS_POLICY_JSON=$demo/quick/policy.json
+	image=oci:$demo/quick/layout:stable
+}

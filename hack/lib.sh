@@ -1,0 +1,48 @@
+# shellcheck shell=bash
+# Shared by the scripts of hack/: where things are, how to say things, what to install.
+[[ -z ${setup_log:-} ]] || return 0
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+mkdir -p target/tools
+# System tools are no part of a user's PATH; target/tools holds what is unpacked, not installed.
+PATH="$HOME/.cargo/bin:$PWD/target/tools/usr/bin:$PATH:/usr/local/sbin:/usr/sbin:/sbin"
+export PATH DEBIAN_FRONTEND=noninteractive
+setup_log=$PWD/target/setup.log
+
+say() { printf '%s\n' "$*"; }
+die() { say "${0##*/}: $*" >&2; exit 1; }
+
+# The packages of a purpose, each with what it is for.
+packages() {
+	case $1 in
+	build) echo gcc libc6-dev pkg-config libostree-dev ca-certificates ;;
+	demo) echo mmdebstrap skopeo umoci zstd e2fsprogs ;;
+	test) echo ostree skopeo umoci buildah e2fsprogs attr openssl apache2-utils zstd libzstd-dev libssl-dev shellcheck ;;
+	bench) echo ostree skopeo libzstd-dev libssl-dev ;;
+	esac
+}
+
+missing() {
+	local package
+	for package in "$@"; do
+		[[ $(dpkg-query -W -f '${db:Status-Status}' "$package" 2>/dev/null) == installed ]] || echo "$package"
+	done
+}
+
+# Installs packages quietly; without root, says what to install.
+install() {
+	local list=("$@")
+	((${#list[@]})) || return 0
+	((UID == 0)) || die "please install first: sudo apt-get install ${list[*]}"
+	say "Installing with apt: ${list[*]} (log: ${setup_log#"$PWD"/})"
+	{ apt-get update && apt-get install -y --no-install-recommends "${list[@]}"; } >>"$setup_log" 2>&1 </dev/null ||
+		{ tail -n 20 "$setup_log" >&2; die "apt could not install ${list[*]}"; }
+}
+
+# Whether there is a cargo of at least the version in Cargo.toml.
+have_cargo() {
+	local want have
+	want=$(sed -n 's/^rust-version = "\(.*\)"/\1/p' Cargo.toml)
+	have=$({ rustc --version && cargo --version; } 2>/dev/null | awk '{print $2}' | sort -V | head -n 1)
+	[[ -n $have && $(printf '%s\n' "$want" "$have" | sort -V | head -n 1) == "$want" ]]
+}
