@@ -254,3 +254,7 @@ fn bad(path: &[String], reason: &'static str) -> LayerError {
         reason,
     }
 }
+
+#[cfg(test)]
+#[path = "derived_tree_tests.rs"]
+mod tests;

@@ -566,3 +566,7 @@ fn percent_decode(text: &[u8]) -> Vec<u8> {
     }
     out
 }
+
+#[cfg(test)]
+#[path = "tar_stream_tests.rs"]
+mod tests;

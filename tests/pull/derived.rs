@@ -192,3 +192,54 @@ fn sparse_files_and_long_names_are_read() {
     assert_eq!(place.read(&record.commit, &format!("/{long}")), "long\n");
     place.check();
 }
+
+/// A policy as small as libselinux takes one.
+const POLICY: &str = "
+    file /etc/selinux/config 0 0 644 SELINUX=enforcing\\nSELINUXTYPE=mini\\n
+    file /etc/selinux/mini/policy/policy.33 0 0 644 policy
+    file /etc/selinux/mini/contexts/files/file_contexts 0 0 644 /.* system_u:object_r:any_t:s0\\n/usr/bin/.* -- system_u:object_r:bin_t:s0\\n/usr/etc/secret -- system_u:object_r:secret_t:s0\\n
+";
+
+#[test]
+fn labels_come_from_the_policy_of_the_merged_tree() {
+    let (_fixture, image) = base(OS);
+    let image = image
+        .derived(&format!(
+            "{POLICY}\nfile /etc/secret 0 0 600 s\nfile /usr/bin/new 0 0 755 n"
+        ))
+        .unwrap();
+    let place = Place::new("bare-user");
+    let imgref = place.add(&image.build(), "d");
+    let record = place.pull(&imgref).unwrap();
+    let listing = place.ostree(&["ls", "-R", "-X", &record.commit]);
+    let label = |path: &str| {
+        let line = listing
+            .lines()
+            .find(|line| line.ends_with(&format!(" {path}")));
+        let line = line.unwrap_or_else(|| panic!("{path} in {listing}"));
+        let (_, label) = line
+            .split_once("system_u:object_r:")
+            .unwrap_or_else(|| panic!("{line}"));
+        label.split(':').next().unwrap().to_owned()
+    };
+    for (path, expected) in [
+        ("/usr/bin/hello", "bin_t"),
+        ("/usr/bin/new", "bin_t"),
+        ("/usr/etc/secret", "secret_t"),
+        ("/usr/etc", "any_t"),
+        ("/usr/lib/os-release", "any_t"),
+    ] {
+        assert_eq!(label(path), expected, "{path}");
+    }
+    // The layer shares the labelled objects, so that nothing is stored twice.
+    let layer = &record.manifest.layers[3].digest;
+    let layer = place
+        .repo
+        .resolve_ref(&bowline::repo::refs::of_blob(layer))
+        .unwrap()
+        .unwrap();
+    let of = |commit: &str| place.ostree(&["ls", "-C", commit, "/usr/bin/new"]);
+    assert_eq!(of(&layer), of(&record.commit));
+    place.check();
+    assert_eq!(place.pull(&imgref).unwrap(), record);
+}
