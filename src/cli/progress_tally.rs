@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
+use super::text;
 use crate::image::Digest;
 use crate::progress::{Event, Phase};
 
@@ -29,6 +30,24 @@ pub struct Planned {
     pub layers_present: usize,
     /// Bytes of the layers that are here already.
     pub bytes_present: u64,
+}
+
+impl Planned {
+    /// The plan in words.
+    pub fn describe(&self) -> String {
+        let layers = text::count(self.layers, "layer");
+        let bytes = text::bytes(self.bytes);
+        let present = format!(
+            "{} ({}) already here",
+            text::count(self.layers_present, "layer"),
+            text::bytes(self.bytes_present)
+        );
+        match (self.layers, self.layers_present) {
+            (0, _) => format!("Nothing to fetch: {present}"),
+            (_, 0) => format!("Fetching {layers}, {bytes}"),
+            _ => format!("Fetching {layers}, {bytes}; {present}"),
+        }
+    }
 }
 
 /// The state of an operation, summed up from its events.
@@ -205,6 +224,27 @@ mod tests {
         let now = start + Duration::from_secs(1);
         assert_eq!(tally.rate(now), Some(120.0));
         assert_eq!(tally.time_left(now), Some(Duration::from_millis(1500)));
+    }
+
+    #[test]
+    fn plans_say_what_comes_and_what_is_here() {
+        let mut planned = Planned {
+            layers: 0,
+            bytes: 0,
+            layers_present: 1,
+            bytes_present: 1000,
+        };
+        assert_eq!(
+            planned.describe(),
+            "Nothing to fetch: 1 layer (1.0 kB) already here"
+        );
+        (planned.layers, planned.bytes) = (2, 5);
+        assert_eq!(
+            planned.describe(),
+            "Fetching 2 layers, 5 B; 1 layer (1.0 kB) already here"
+        );
+        planned.layers_present = 0;
+        assert_eq!(planned.describe(), "Fetching 2 layers, 5 B");
     }
 
     #[test]

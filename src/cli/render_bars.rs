@@ -77,6 +77,9 @@ impl ProgressSink for BarSink {
                 self.lines(&format!("{reason}; trying again in {wait}"));
             }
             Event::Warning(warning) => self.lines(&format!("warning: {warning}")),
+            Event::Planned {
+                layers_to_fetch: 0, ..
+            } => self.lines(&state.tally.planned.describe()),
             Event::Planned { .. } => {}
             Event::Finished => state.clear(),
         }

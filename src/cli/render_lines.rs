@@ -43,7 +43,7 @@ impl Lines {
             Event::Phase(phase) => Some(phase.describe().into()),
             Event::Planned { .. } => {
                 self.last = Some(now);
-                Some(self.plan())
+                Some(self.tally.planned.describe())
             }
             Event::LayerProgress { .. } | Event::LayerDone { .. } => self.transfer(now),
             Event::LayerStarted { .. } => None,
@@ -53,22 +53,6 @@ impl Lines {
             }
             Event::Warning(warning) => Some(format!("warning: {warning}")),
             Event::Finished => self.summary(now),
-        }
-    }
-
-    fn plan(&self) -> String {
-        let planned = self.tally.planned;
-        let layers = text::count(planned.layers, "layer");
-        let present = format!(
-            "{} ({}) already here",
-            text::count(planned.layers_present, "layer"),
-            text::bytes(planned.bytes_present)
-        );
-        let bytes = text::bytes(planned.bytes);
-        match (planned.layers, planned.layers_present) {
-            (0, _) => format!("Nothing to fetch: {present}"),
-            (_, 0) => format!("Fetching {layers}, {bytes}"),
-            _ => format!("Fetching {layers}, {bytes}; {present}"),
         }
     }
 

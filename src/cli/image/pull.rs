@@ -8,7 +8,7 @@ use anyhow::{Context as _, Result};
 
 use crate::cli::Context;
 use crate::cli::args::ImagePullArgs;
-use crate::image::OstreeImageReference;
+use crate::image::{Manifest, OstreeImageReference};
 use crate::progress::{Event, Phase, ProgressSink};
 use crate::pull::{self, Prepared, PullOptions};
 use crate::repo::{ImageRecord, Repo};
@@ -44,16 +44,30 @@ async fn fetch(
         arch: context.arch(&args.fetch),
         require_bootable: false,
     };
-    let policy = context.policy_paths();
+    let accept = |manifest: &Manifest| -> Result<(), trust::Denied> {
+        let verdict = trust::check(image, manifest, &context.policy_paths())?;
+        tracing::info!("{} is accepted unverified: {verdict}", image.imgref);
+        Ok(())
+    };
     match pull::prepare(repo, &*source, &image.imgref, &options).await? {
         Prepared::Unchanged(record) => {
-            trust::check(image, &record.manifest, &policy)?;
+            accept(&record.manifest)?;
+            progress.event(nothing_to_fetch(&record.manifest));
             Ok(*record)
         }
         Prepared::Ready(plan) => {
-            trust::check(image, &plan.manifest, &policy)?;
+            accept(&plan.manifest)?;
             let jobs = usize::try_from(args.fetch.jobs)?;
             pull::run(repo, source, *plan, jobs, progress).await
         }
+    }
+}
+
+fn nothing_to_fetch(manifest: &Manifest) -> Event {
+    Event::Planned {
+        layers: manifest.layers.len(),
+        layers_to_fetch: 0,
+        bytes_to_fetch: 0,
+        bytes_present: manifest.layers.iter().filter_map(|layer| layer.size).sum(),
     }
 }
