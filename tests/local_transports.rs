@@ -9,6 +9,7 @@ use bowline::testing::ImageBuilder;
 use bowline::transport::{Blob, Error, ImageSource, SourceOptions, fetch_config, open, resolve};
 
 /// Whether skopeo is there; says so where it is not.
+#[allow(clippy::print_stderr, reason = "a test that cannot run says why")]
 fn skopeo_is_there() -> bool {
     let there = Command::new("skopeo").arg("--version").output().is_ok();
     if !there {

@@ -125,6 +125,8 @@ impl fmt::Debug for Digest {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     const EMPTY: &str = "sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
@@ -146,5 +148,22 @@ mod tests {
             parse(&format!("sha256:{upper}")),
             DigestError::Encoding(upper)
         );
+    }
+
+    proptest! {
+        #[test]
+        fn every_digest_prints_and_parses(bytes: [u8; 32]) {
+            let digest = Digest::from_bytes(bytes);
+            prop_assert_eq!(digest.to_string().parse(), Ok(digest));
+            prop_assert_eq!(Digest::from_hex(&digest.hex()), Ok(digest));
+            prop_assert_eq!(digest.as_bytes(), &bytes);
+        }
+
+        #[test]
+        fn any_text_is_a_digest_or_an_error(text in "(sha256:)?([0-9a-fA-F]{60,68}|\\PC{0,70})") {
+            if let Ok(digest) = text.parse::<Digest>() {
+                prop_assert_eq!(digest.to_string(), text);
+            }
+        }
     }
 }

@@ -178,3 +178,152 @@ fn compression(layer: &Descriptor) -> Result<Compression, LayoutError> {
         media_type: layer.media_type.clone(),
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use serde_json::json;
+
+    use super::*;
+    use crate::image::ManifestOrIndex;
+
+    const GZIP: &str = "application/vnd.oci.image.layer.v1.tar+gzip";
+
+    fn digest(text: &str) -> Digest {
+        Digest::of(text.as_bytes())
+    }
+
+    fn manifest(layers: &[(&str, Digest)]) -> Manifest {
+        let json = |media_type: &str, digest: &Digest| json!({"mediaType": media_type, "digest": digest, "size": 1});
+        let layers = layers
+            .iter()
+            .map(|(media_type, digest)| json(media_type, digest));
+        let config = json(
+            "application/vnd.oci.image.config.v1+json",
+            &digest("config"),
+        );
+        let layers: Vec<_> = layers.collect();
+        let manifest = json!({"schemaVersion": 2, "config": config, "layers": layers});
+        match ManifestOrIndex::parse(manifest.to_string().into(), None).unwrap() {
+            ManifestOrIndex::Manifest(manifest) => manifest,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn config(diff_ids: &[Digest], last: Option<&str>) -> ImageConfig {
+        let labels = last.map(|last| json!({ LABEL_FINAL_DIFFID: last }));
+        let config = json!({
+            "architecture": "amd64", "os": "linux", "config": {"Labels": labels},
+            "rootfs": {"type": "layers", "diff_ids": diff_ids},
+        });
+        ImageConfig::parse(config.to_string().into()).unwrap()
+    }
+
+    fn ids(count: usize) -> Vec<Digest> {
+        (0..count).map(|n| digest(&format!("diff {n}"))).collect()
+    }
+
+    fn blobs(count: usize) -> Vec<(&'static str, Digest)> {
+        let blob = |n| (GZIP, digest(&format!("blob {n}")));
+        (0..count).map(blob).collect()
+    }
+
+    fn layout(count: usize, last: Option<&str>) -> Result<ImageLayout, LayoutError> {
+        ImageLayout::new(&manifest(&blobs(count)), &config(&ids(count), last))
+    }
+
+    #[test]
+    fn refuses_what_makes_no_sense() {
+        assert_eq!(layout(0, None), Err(LayoutError::Empty));
+        let counts = ImageLayout::new(&manifest(&blobs(2)), &config(&ids(3), None));
+        let (layers, diff_ids) = (2, 3);
+        assert_eq!(counts, Err(LayoutError::Count { layers, diff_ids }));
+        for label in [digest("other").to_string(), "nonsense".into()] {
+            assert_eq!(
+                layout(2, Some(&label)),
+                Err(LayoutError::FinalDiffId(label))
+            );
+        }
+    }
+
+    #[test]
+    fn the_last_layer_of_the_commit_must_be_unique() {
+        let mut twice = blobs(3);
+        twice[2] = twice[1];
+        let label = ids(3)[1].to_string();
+        let found = ImageLayout::new(&manifest(&twice), &config(&ids(3), Some(&label)));
+        assert_eq!(found, Err(LayoutError::Twice(twice[1].1)));
+        // Other layers may repeat: an empty layer often does.
+        let label = ids(3)[0].to_string();
+        assert!(ImageLayout::new(&manifest(&twice), &config(&ids(3), Some(&label))).is_ok());
+    }
+
+    #[test]
+    fn reads_the_compression_off_the_media_type() {
+        let oci = "application/vnd.oci.image.layer";
+        let docker = "application/vnd.docker.image.rootfs";
+        for (media_type, compression) in [
+            (format!("{oci}.v1.tar"), Some(Compression::None)),
+            (format!("{oci}.v1.tar+gzip"), Some(Compression::Gzip)),
+            (format!("{oci}.v1.tar+zstd"), Some(Compression::Zstd)),
+            (
+                format!("{oci}.nondistributable.v1.tar"),
+                Some(Compression::None),
+            ),
+            (
+                format!("{oci}.nondistributable.v1.tar+gzip"),
+                Some(Compression::Gzip),
+            ),
+            (
+                format!("{oci}.nondistributable.v1.tar+zstd"),
+                Some(Compression::Zstd),
+            ),
+            (format!("{docker}.diff.tar"), Some(Compression::None)),
+            (format!("{docker}.diff.tar.gzip"), Some(Compression::Gzip)),
+            (format!("{docker}.diff.tar.zstd"), Some(Compression::Zstd)),
+            (
+                format!("{docker}.foreign.diff.tar"),
+                Some(Compression::None),
+            ),
+            (
+                format!("{docker}.foreign.diff.tar.gzip"),
+                Some(Compression::Gzip),
+            ),
+            (format!("{oci}.v1.tar+gzip+encrypted"), None),
+            (format!("{oci}.v1.tar+invalid-suffix"), None),
+            ("text/plain".into(), None),
+            (String::new(), None),
+        ] {
+            let layer = (&*media_type, digest("blob"));
+            let found = ImageLayout::new(&manifest(&[layer]), &config(&ids(1), None));
+            let expected = compression.ok_or_else(|| LayoutError::MediaType {
+                digest: layer.1,
+                media_type: media_type.clone(),
+            });
+            assert_eq!(found.map(|l| l.layers()[0].compression), expected);
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn kinds_follow_the_label(count in 1..12usize, last in prop::option::of(0..12usize)) {
+            let last = last.map(|last| last % count);
+            let label = last.map(|last| ids(count)[last].to_string());
+            let layout = layout(count, label.as_deref()).unwrap();
+            let indices: Vec<_> = layout.layers().iter().map(|l| l.index).collect();
+            prop_assert_eq!(indices, (0..count).collect::<Vec<_>>());
+            for layer in layout.layers() {
+                let kind = match last {
+                    Some(_) if layer.index == 0 => LayerKind::Base,
+                    Some(last) if layer.index <= last => LayerKind::Chunk,
+                    _ => LayerKind::Derived,
+                };
+                prop_assert_eq!(layer.kind, kind);
+                prop_assert_eq!(layer.diff_id, ids(count)[layer.index]);
+                prop_assert_eq!(layer.descriptor.digest, blobs(count)[layer.index].1);
+            }
+            prop_assert_eq!(layout.base().is_some(), last.is_some());
+            prop_assert_eq!(layout.of_kind(LayerKind::Chunk).count(), last.unwrap_or(0));
+        }
+    }
+}

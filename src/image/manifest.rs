@@ -345,3 +345,6 @@ impl WireDescriptor {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -111,3 +111,171 @@ async fn read_blob(
     }
     Ok(bytes)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashMap;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
+    const INDEX: &str = "application/vnd.oci.image.index.v1+json";
+
+    /// Blobs by digest; the last manifest that was put in is the one the name leads to.
+    #[derive(Debug, Default)]
+    struct Memory {
+        blobs: HashMap<Digest, Vec<u8>>,
+        name: Vec<u8>,
+        requests: AtomicUsize,
+    }
+
+    impl Memory {
+        /// Puts something in and gives its descriptor.
+        fn put(&mut self, media_type: &str, bytes: Vec<u8>) -> Value {
+            let digest = Digest::of(&bytes);
+            let descriptor = json!({
+                "mediaType": media_type, "digest": digest.to_string(), "size": bytes.len()
+            });
+            self.name.clone_from(&bytes);
+            self.blobs.insert(digest, bytes);
+            descriptor
+        }
+
+        fn image(&mut self, config: Vec<u8>) -> Value {
+            let config = self.put("application/vnd.oci.image.config.v1+json", config);
+            let manifest =
+                json!({"schemaVersion": 2, "mediaType": MANIFEST, "config": config, "layers": []});
+            self.put(MANIFEST, manifest.to_string().into())
+        }
+
+        fn index(&mut self, entry: Value) -> Value {
+            let index = json!({"schemaVersion": 2, "mediaType": INDEX, "manifests": [entry]});
+            self.put(INDEX, index.to_string().into())
+        }
+
+        fn get(&self, digest: &Digest) -> Result<Vec<u8>, Error> {
+            self.requests.fetch_add(1, Ordering::Relaxed);
+            let found = self.blobs.get(digest).cloned();
+            found.ok_or_else(|| Error::NotFound {
+                place: digest.to_string(),
+            })
+        }
+    }
+
+    #[async_trait::async_trait]
+    impl ImageSource for Memory {
+        async fn manifest(&self, digest: Option<&Digest>) -> Result<RawManifest, Error> {
+            let digest = digest.copied().unwrap_or(Digest::of(&self.name));
+            Ok(RawManifest {
+                bytes: self.get(&digest)?,
+                media_type: None,
+            })
+        }
+
+        async fn blob(&self, blob: &Descriptor) -> Result<Blob, Error> {
+            let bytes = self.get(&blob.digest)?;
+            let half = bytes.len() / 2;
+            let chunks = [bytes[..half].to_vec(), bytes[half..].to_vec()];
+            let chunks = chunks.map(|c| Ok(c.into()));
+            Ok(Blob::Stream(Box::pin(futures_util::stream::iter(chunks))))
+        }
+
+        fn place(&self) -> String {
+            "memory".into()
+        }
+    }
+
+    fn config() -> Vec<u8> {
+        br#"{"architecture":"amd64","os":"linux","rootfs":{"diff_ids":[]}}"#.to_vec()
+    }
+
+    fn on(mut entry: Value, arch: &str) -> Value {
+        entry["platform"] = json!({"os": "linux", "architecture": arch});
+        entry
+    }
+
+    #[tokio::test]
+    async fn a_plain_manifest_costs_one_request() {
+        let mut source = Memory::default();
+        let entry = source.image(config());
+        let resolved = resolve(&source, "amd64").await.unwrap();
+        assert_eq!(resolved.manifest.digest().to_string(), entry["digest"]);
+        assert_eq!(resolved.index, None);
+        assert_eq!(source.requests.load(Ordering::Relaxed), 1);
+        let found = fetch_config(&source, &resolved.manifest).await.unwrap();
+        assert_eq!(found.raw(), config());
+    }
+
+    #[tokio::test]
+    async fn indexes_are_walked_to_the_architecture() {
+        let mut source = Memory::default();
+        let image = source.image(config());
+        let inner = source.index(on(image.clone(), "amd64"));
+        let resolved = resolve(&source, "amd64").await.unwrap();
+        assert_eq!(resolved.manifest.digest().to_string(), image["digest"]);
+        let index = |r: &Resolved| r.index.map(|d| json!(d.to_string()));
+        assert_eq!(index(&resolved), Some(inner["digest"].clone()));
+        let error = resolve(&source, "arm64").await.unwrap_err();
+        assert!(
+            error
+                .to_string()
+                .ends_with("it has no image for linux/arm64; it has linux/amd64")
+        );
+        let outer = source.index(inner);
+        let resolved = resolve(&source, "amd64").await.unwrap();
+        assert_eq!(index(&resolved), Some(outer["digest"].clone()));
+        source.index(outer);
+        let error = resolve(&source, "amd64").await.unwrap_err();
+        assert!(matches!(error, Error::Refused { .. }), "{error}");
+    }
+
+    #[tokio::test]
+    async fn what_an_index_leads_to_is_verified() {
+        for (key, value) in [
+            ("size", json!(7)),
+            ("digest", json!(Digest::of(b"x").to_string())),
+        ] {
+            let mut source = Memory::default();
+            let mut image = source.image(config());
+            source.blobs.insert(Digest::of(b"x"), source.name.clone());
+            image[key] = value;
+            source.index(on(image, "amd64"));
+            let error = resolve(&source, "amd64").await.unwrap_err();
+            assert!(matches!(error, Error::Mismatch { .. }), "{key}: {error}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_config_is_verified_and_bounded() {
+        let mut source = Memory::default();
+        source.image(config());
+        let mut manifest = resolve(&source, "amd64").await.unwrap().manifest;
+        let right = manifest.config.clone();
+        manifest.config.size = Some(7);
+        let wrong_size = fetch_config(&source, &manifest).await.unwrap_err();
+        assert!(matches!(wrong_size, Error::Mismatch { .. }));
+        let other = Digest::of(b"other");
+        source.blobs.insert(other, config());
+        manifest.config = Descriptor {
+            digest: other,
+            ..right.clone()
+        };
+        let wrong_digest = fetch_config(&source, &manifest).await.unwrap_err();
+        assert!(matches!(wrong_digest, Error::Mismatch { .. }));
+        source
+            .blobs
+            .insert(other, vec![b' '; MAX_MANIFEST_BYTES as usize + 1]);
+        for size in [None, Some(MAX_MANIFEST_BYTES + 1)] {
+            manifest.config = Descriptor {
+                digest: other,
+                size,
+                ..right.clone()
+            };
+            let large = fetch_config(&source, &manifest).await.unwrap_err();
+            assert!(matches!(large, Error::Refused { .. }), "{large}");
+        }
+    }
+}
