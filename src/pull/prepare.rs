@@ -31,6 +31,18 @@ pub enum Unsuitable {
         /// What was asked for.
         wanted: String,
     },
+    /// Too large for the disk, even if it did not grow when unpacked.
+    #[error(
+        "image {image} needs at least {needed} more bytes in the repository, but only {available} are free"
+    )]
+    Space {
+        /// The image.
+        image: String,
+        /// Compressed bytes that are missing.
+        needed: u64,
+        /// Free bytes.
+        available: u64,
+    },
     /// Not an operating system.
     #[error(
         "image {image} does not say that it boots: it has neither the label containers.bootc nor ostree.bootable"
@@ -79,6 +91,16 @@ pub async fn prepare(
     let inventory = repo.inventory()?;
     let plan = PullPlan::new(imgref.clone(), manifest, config, &inventory, previous);
     let plan = plan.with_context(|| format!("Reading the layers of {imgref}"))?;
+    let (needed, available) = (plan.bytes_to_fetch(), repo.available_bytes()?);
+    if needed > available {
+        let image = imgref.to_string();
+        return Err(Unsuitable::Space {
+            image,
+            needed,
+            available,
+        }
+        .into());
+    }
     Ok(Prepared::Ready(Box::new(plan)))
 }
 

@@ -6,10 +6,11 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::{Context, Result};
 use tokio::task::{JoinSet, spawn_blocking};
+use tokio::time::{Instant, timeout_at};
 
 use super::import::{LayerFailure, import_layer};
 use super::plan::{LayerState, PullPlan};
@@ -24,7 +25,7 @@ use crate::transport::ImageSource;
 
 /// Publish when so many bytes wait, or after so long: what an interruption costs.
 const PUBLISH_BYTES: u64 = 256 << 20;
-const PUBLISH_AFTER: Duration = Duration::from_secs(5);
+const PUBLISH_AFTER: Duration = Duration::from_secs(1);
 
 /// Pulls an image as planned, `jobs` layers at a time, and gives what is stored then.
 pub async fn run(
@@ -135,7 +136,21 @@ impl Pull {
             {
                 running.spawn(self.fetch(layer));
             }
-            let Some(result) = running.join_next().await else {
+            let result = match self.publish_due() {
+                None => running.join_next().await,
+                Some(due) if due <= Instant::now() => {
+                    self.publish().await?;
+                    continue;
+                }
+                Some(due) => match timeout_at(due, running.join_next()).await {
+                    Ok(result) => result,
+                    Err(_) => {
+                        self.publish().await?;
+                        continue;
+                    }
+                },
+            };
+            let Some(result) = result else {
                 return failed.map_or(Ok(()), |failure| Err(failure.into()));
             };
             let (index, imported) = match result.context("A worker died")? {
@@ -152,10 +167,19 @@ impl Pull {
             };
             self.take(index, imported).await?;
             self.base_ready().await?;
-            let waiting: u64 = self.finished.iter().map(|layer| layer.stage.bytes()).sum();
-            if waiting >= PUBLISH_BYTES || self.published.elapsed() >= PUBLISH_AFTER {
-                self.publish().await?;
-            }
+        }
+    }
+
+    /// When finished layers are to be published: soon, so that an interruption costs little, and
+    /// at once when they are many.
+    fn publish_due(&self) -> Option<Instant> {
+        if self.finished.is_empty() {
+            return None;
+        }
+        let waiting: u64 = self.finished.iter().map(|layer| layer.stage.bytes()).sum();
+        match waiting {
+            PUBLISH_BYTES.. => Some(self.published),
+            _ => Some(self.published + PUBLISH_AFTER),
         }
     }
 

@@ -154,3 +154,14 @@ fn what_was_fetched_before_a_failure_is_kept() {
     place.pull(&imgref).unwrap();
     place.check();
 }
+
+#[test]
+fn an_image_that_cannot_fit_is_refused_before_it_is_fetched() {
+    let mut image = encapsulated(None);
+    image.layers[1].size = 1 << 60;
+    let error = refused(&image.build());
+    assert!(
+        error.contains("more bytes in the repository, but only"),
+        "{error}"
+    );
+}

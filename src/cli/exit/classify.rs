@@ -174,6 +174,7 @@ fn deploy(error: &DeployError) -> Verdict {
 fn unsuitable(error: &Unsuitable) -> Verdict {
     match error {
         Unsuitable::Architecture { .. } => Verdict::hint(Kind::Unsupported, OTHER_MACHINE),
+        Unsuitable::Space { .. } => Verdict::hint(Kind::Space, FREE_SPACE),
         Unsuitable::NotBootable { .. } => Verdict::hint(
             Kind::Unsupported,
             "choose an image of an operating system; `bowline image pull` takes any image",
