@@ -6,17 +6,13 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde::Deserialize;
 
-use super::{Error, HostPaths, SourceOptions};
-
-/// The largest credentials file that is read, in bytes.
-const MAX_FILE_BYTES: u64 = 1 << 20;
+use super::{Error, HostPaths, SourceOptions, config_file};
 
 /// What a registry or its token service is shown.
 #[derive(Clone, PartialEq, Eq)]
@@ -74,7 +70,7 @@ pub(super) fn find(key: &str, options: &SourceOptions) -> Result<Option<Found>, 
 
 /// `None`: no such file.
 fn look_into(file: &Path, format: Format, key: &str) -> Result<Option<Option<Found>>, Error> {
-    let Some(text) = read(file)? else {
+    let Some(text) = config_file::read(file)? else {
         return Ok(None);
     };
     let credentials = lookup(&text, format, key)
@@ -114,35 +110,6 @@ fn default_files(host: &HostPaths) -> Vec<(PathBuf, Format)> {
     let legacy = host.home.iter().map(|home| home.join(".dockercfg"));
     let files = files.into_iter().map(|file| (file, Format::Auths));
     files.chain(legacy.map(|f| (f, Format::Legacy))).collect()
-}
-
-fn read(path: &Path) -> Result<Option<Vec<u8>>, Error> {
-    let io_error = |source| Error::Io {
-        place: path.display().to_string(),
-        source,
-    };
-    let file = match std::fs::File::open(path) {
-        Ok(file) => file,
-        Err(error) if is_absent(&error) => return Ok(None),
-        Err(error) => return Err(io_error(error)),
-    };
-    let mut text = Vec::new();
-    let mut limited = file.take(MAX_FILE_BYTES + 1);
-    limited.read_to_end(&mut text).map_err(io_error)?;
-    match text.len() as u64 > MAX_FILE_BYTES {
-        true => Err(Error::Config(format!(
-            "credentials file {}: it is larger than {MAX_FILE_BYTES} bytes",
-            path.display()
-        ))),
-        false => Ok(Some(text)),
-    }
-}
-
-fn is_absent(error: &io::Error) -> bool {
-    matches!(
-        error.kind(),
-        io::ErrorKind::NotFound | io::ErrorKind::NotADirectory
-    )
 }
 
 /// Why a file or entry cannot be used. Quotes nothing of the file: it is full of secrets.

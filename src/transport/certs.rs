@@ -15,6 +15,7 @@ use std::path::{Path, PathBuf};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 
+use super::config_file::{self, io_error};
 use super::{Error, HostPaths};
 
 const SYSTEM_DIRS: [&str; 2] = ["/etc/containers/certs.d", "/etc/docker/certs.d"];
@@ -88,7 +89,7 @@ fn list(dir: &Path) -> io::Result<BTreeSet<PathBuf>> {
 }
 
 fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, Error> {
-    let text = std::fs::read(path).map_err(|source| io_error(path, source))?;
+    let text = read(path)?;
     let certs: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&text).collect();
     let certs = certs.map_err(|error| bad(path, &error))?;
     match certs.is_empty() {
@@ -98,19 +99,15 @@ fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, Error> {
 }
 
 fn private_key(path: &Path) -> Result<PrivateKeyDer<'static>, Error> {
-    let text = std::fs::read(path).map_err(|source| io_error(path, source))?;
-    PrivateKeyDer::from_pem_slice(&text).map_err(|error| bad(path, &error))
+    PrivateKeyDer::from_pem_slice(&read(path)?).map_err(|error| bad(path, &error))
+}
+
+fn read(path: &Path) -> Result<Vec<u8>, Error> {
+    config_file::read(path)?.ok_or_else(|| bad(path, &"it does not exist"))
 }
 
 fn bad(path: &Path, detail: &dyn fmt::Display) -> Error {
     Error::Config(format!("{} cannot be used: {detail}", path.display()))
-}
-
-fn io_error(path: &Path, source: io::Error) -> Error {
-    Error::Io {
-        place: path.display().to_string(),
-        source,
-    }
 }
 
 #[cfg(test)]

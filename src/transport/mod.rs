@@ -3,6 +3,7 @@
 
 mod auth;
 mod certs;
+mod config_file;
 mod dir;
 mod docker_archive;
 mod error;

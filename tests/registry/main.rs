@@ -9,4 +9,5 @@ mod daemon;
 mod docker_registry;
 mod manifests;
 mod mirrors;
+mod proxy;
 mod tls;

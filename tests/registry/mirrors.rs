@@ -68,6 +68,31 @@ async fn a_blob_that_the_mirror_lacks_comes_from_the_registry() {
 }
 
 #[tokio::test]
+async fn the_registry_goes_on_where_the_mirror_gave_up() {
+    let (bench, mirror) = mirrored("");
+    let source = source(&bench);
+    source.manifest(None).await.unwrap();
+    let (bytes, blob) = bench.blob(50_000);
+    mirror.add_blob(bytes.clone());
+    mirror.fault_times("/blobs/", Fault::CutAfter(20_000), 1);
+    mirror.fault("/blobs/", Fault::Status(500, String::new()));
+    let (found, error) = read(source.blob(&blob).await.unwrap()).await;
+    assert!(found == bytes && error.is_none(), "{error:?}");
+    let requests = bench.registry.requests();
+    assert_eq!(requests.len(), 1);
+    assert_eq!(requests[0].header("range"), Some("bytes=20000-"));
+}
+
+#[tokio::test]
+async fn a_mirror_is_not_waited_for_long() {
+    let (mut bench, mirror) = mirrored("");
+    bench.options.retries = 9;
+    mirror.fault("/manifests/", Fault::Status(500, String::new()));
+    source(&bench).manifest(None).await.unwrap();
+    assert_eq!(mirror.requests().len(), 2);
+}
+
+#[tokio::test]
 async fn a_mirror_for_digests_is_not_asked_for_tags() {
     let (bench, mirror) = mirrored("pull-from-mirror = 'digest-only'");
     source(&bench).manifest(None).await.unwrap();

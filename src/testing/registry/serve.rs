@@ -122,7 +122,8 @@ fn faulty_answer(faults: &[Fault]) -> Option<Response> {
 
 fn find(state: &State, request: &Request) -> Response {
     let path = request.path.split('?').next().unwrap_or_default();
-    let path = path.strip_prefix("/v2/").unwrap_or("");
+    // A client that takes us for its proxy sends whole URLs.
+    let path = path.split_once("/v2/").map_or("", |(_, path)| path);
     if let Some((name, reference)) = path.rsplit_once("/manifests/") {
         let key = (name.to_owned(), reference.to_owned());
         let stored = state.manifests.get(&key).cloned();

@@ -61,7 +61,7 @@ fn finds_what_the_reference_library_finds() {
             "legacy" => Format::Legacy,
             _ => Format::Auths,
         };
-        let text = read(&Path::new(VECTORS).join(&case.file)).unwrap();
+        let text = config_file::read(&Path::new(VECTORS).join(&case.file)).unwrap();
         let found = text.map_or(Ok(None), |text| lookup(&text, format, &case.key));
         let expected = Credentials {
             user: case.username,

@@ -9,6 +9,7 @@ use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use super::config_file::{self, io_error};
 use super::{Error, HostPaths};
 use crate::image::RegistryName;
 use parse::{PullFromMirror, Registry};
@@ -76,10 +77,8 @@ impl RegistriesConf {
     /// Adds a file, whose entries go before earlier ones with the same prefix. `false`: there is
     /// no such file.
     fn add_file(&mut self, path: &Path) -> Result<bool, Error> {
-        let text = match std::fs::read_to_string(path) {
-            Ok(text) => text,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
-            Err(source) => return Err(io_error(path, source)),
+        let Some(text) = config_file::read(path)? else {
+            return Ok(false);
         };
         let new = parse::registries(&text)
             .map_err(|why| Error::Config(format!("{} cannot be used: {why}", path.display())))?;
@@ -178,13 +177,6 @@ fn rewrite(reference: &str, prefix: &str, location: &str) -> Result<RegistryName
     let url = reqwest::Url::parse(&format!("https://{}/", name.host));
     url.map_err(|why| bad(&why))?;
     Ok(name)
-}
-
-fn io_error(path: &Path, source: io::Error) -> Error {
-    Error::Io {
-        place: path.display().to_string(),
-        source,
-    }
 }
 
 #[cfg(test)]

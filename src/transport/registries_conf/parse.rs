@@ -120,7 +120,9 @@ struct WireMirror {
 }
 
 /// Parses a file and checks it whole.
-pub(super) fn registries(text: &str) -> Result<Vec<Registry>, Unusable> {
+pub(super) fn registries(text: &[u8]) -> Result<Vec<Registry>, Unusable> {
+    let text = std::str::from_utf8(text);
+    let text = text.map_err(|why| Unusable::Toml(why.to_string()))?;
     let wire: WireFile = toml::from_str(text).map_err(|error| {
         let message = error.message().to_owned();
         let line = error

@@ -331,15 +331,16 @@ fn what_is_blocked_is_refused() {
 
 proptest! {
     #[test]
-    fn any_text_is_taken_or_refused(text: String) {
+    fn any_bytes_are_taken_or_refused(text: String, bytes: Vec<u8>) {
         // Only a panic would be wrong.
-        let _ = parse::registries(&text);
+        let _ = parse::registries(text.as_bytes());
+        let _ = parse::registries(&bytes);
     }
 
     #[test]
     fn odd_entries_never_panic(prefix in "[*a.:/@ü]{0,8}", location in "[*a.:/@ü]{0,8}") {
         let text = format!("[[registry]]\nprefix='{prefix}'\nlocation='{location}'");
-        if let Ok(registries) = parse::registries(&text) {
+        if let Ok(registries) = parse::registries(text.as_bytes()) {
             let conf = RegistriesConf { registries };
             // Refusing is fine as well.
             let _ = conf.pull_sources(&"a.a/a:a".parse().unwrap());

@@ -194,6 +194,8 @@ fn causes(error: &reqwest::Error) -> impl Iterator<Item = &(dyn StdError + 'stat
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     #[test]
@@ -224,5 +226,20 @@ mod tests {
         assert_eq!(parse("Wed, 31 Dec 2025 00:00:00 GMT"), None);
         assert_eq!(parse("soon"), None);
         assert_eq!(parse("-1"), None);
+    }
+
+    proptest! {
+        #[test]
+        fn words_are_one_short_visible_line(body: Vec<u8>) {
+            let words = words(&body);
+            prop_assert!(words.chars().count() <= MAX_WORDS + 1);
+            prop_assert!(!words.contains(char::is_control));
+        }
+
+        #[test]
+        fn any_retry_after_is_read_or_not(value: String) {
+            // Only a panic would be wrong.
+            let _ = parse_retry_after(&value, chrono::Utc::now());
+        }
     }
 }

@@ -271,20 +271,22 @@ fn client(host: &str, insecure: bool, options: &SourceOptions) -> Result<Client,
         .map_err(|error| Error::Config(format!("cannot set up the HTTP client: {error}")))
 }
 
-/// Follows a redirection, but never from https to plain http. The client itself takes the
-/// Authorization header off where the host changes.
+/// The client itself takes the Authorization header off where the host changes.
 fn follow(attempt: redirect::Attempt<'_>) -> redirect::Action {
-    let previous = attempt.previous();
-    let downgrade = previous.last().is_some_and(|url| url.scheme() == "https")
-        && attempt.url().scheme() != "https";
-    if downgrade {
-        let to = token::place(attempt.url());
-        return attempt.error(format!("it leads from https to {to}"));
+    match objection(attempt.previous(), attempt.url()) {
+        Some(objection) => attempt.error(objection),
+        None => attempt.follow(),
     }
-    if previous.len() > MAX_REDIRECTS {
-        return attempt.error(format!("there are more than {MAX_REDIRECTS} of them"));
+}
+
+/// Why a redirection is not followed: it leads from https to plain http, or is one too many.
+fn objection(previous: &[Url], next: &Url) -> Option<String> {
+    let secure = previous.last().is_some_and(|url| url.scheme() == "https");
+    if secure && next.scheme() != "https" {
+        return Some(format!("it leads from https to {}", token::place(next)));
     }
-    attempt.follow()
+    let too_many = previous.len() > MAX_REDIRECTS;
+    too_many.then(|| format!("there are more than {MAX_REDIRECTS} of them"))
 }
 
 #[cfg(test)]
@@ -307,5 +309,27 @@ mod tests {
         for (host, insecure, expected) in table {
             assert_eq!(schemes(host, insecure), expected, "{host} {insecure}");
         }
+    }
+
+    #[test]
+    fn redirections_never_lose_tls() {
+        let url = |text: &str| Url::parse(text).unwrap();
+        let table = [
+            ("https://a/x", "https://b/y", None),
+            ("http://a/x", "http://b/y", None),
+            ("http://a/x", "https://b/y", None),
+            (
+                "https://a/x",
+                "http://u:p@a/x?sig=1",
+                Some("it leads from https to http://a/x"),
+            ),
+        ];
+        for (from, to, expected) in table {
+            let found = objection(&[url(from)], &url(to));
+            assert_eq!(found.as_deref(), expected, "{from} {to}");
+        }
+        let many = vec![url("http://a/x"); MAX_REDIRECTS + 1];
+        assert!(objection(&many[1..], &many[0]).is_none());
+        assert!(objection(&many, &many[0]).is_some());
     }
 }

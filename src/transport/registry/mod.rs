@@ -32,6 +32,9 @@ const ACCEPT_MANIFESTS: &str = "application/vnd.oci.image.manifest.v1+json, \
      application/vnd.docker.distribution.manifest.v2+json, \
      application/vnd.docker.distribution.manifest.list.v2+json";
 
+/// How often a mirror is tried again before the next place is: it is there to save time.
+const MIRROR_RETRIES: u32 = 1;
+
 /// One image name in a registry and its mirrors.
 #[derive(Debug)]
 pub struct RegistrySource {
@@ -48,7 +51,15 @@ impl RegistrySource {
     pub fn new(name: &RegistryName, options: &SourceOptions) -> Result<Self, Error> {
         let conf = RegistriesConf::load(&options.host)?;
         let sources = conf.pull_sources(name)?;
-        let endpoints = sources.iter().map(|s| Endpoint::new(s, options));
+        let mirror_options = SourceOptions {
+            retries: options.retries.min(MIRROR_RETRIES),
+            ..options.clone()
+        };
+        let last = sources.len().saturating_sub(1);
+        let endpoints = sources.iter().enumerate().map(|(index, source)| {
+            let is_mirror = index < last;
+            Endpoint::new(source, if is_mirror { &mirror_options } else { options })
+        });
         Ok(Self {
             name: name.clone(),
             endpoints: endpoints.collect::<Result<_, _>>()?,
@@ -56,11 +67,11 @@ impl RegistrySource {
         })
     }
 
-    /// Indexes of endpoints, the chosen one first.
-    fn order(&self) -> impl Iterator<Item = usize> + use<> {
+    /// The endpoint to ask first, by its index, and those that may step in.
+    fn order(&self) -> (usize, impl Iterator<Item = usize> + use<>) {
         let chosen = self.chosen.load(Ordering::Relaxed);
         let others = (0..self.endpoints.len()).filter(move |i| *i != chosen);
-        std::iter::once(chosen).chain(others)
+        (chosen, others)
     }
 }
 
@@ -72,30 +83,30 @@ impl ImageSource for RegistrySource {
             Some(digest) => digest.to_string(),
             None => self.name.manifest_reference(),
         };
-        let mut failure = None;
-        for index in self.order() {
-            log_fallback(failure.take());
+        let (mut index, mut others) = self.order();
+        loop {
             match manifest(&self.endpoints[index], &reference, expected).await {
                 Ok(manifest) => {
                     self.chosen.store(index, Ordering::Relaxed);
                     return Ok(manifest);
                 }
-                Err(error) => failure = Some(error),
+                Err(error) => match others.next() {
+                    None => return Err(error),
+                    Some(next) => {
+                        log_fallback(&error);
+                        index = next;
+                    }
+                },
             }
         }
-        Err(failure.unwrap_or_else(|| no_endpoint(&self.place())))
     }
 
     async fn blob(&self, blob: &Descriptor) -> Result<Blob, Error> {
-        let mut failure = None;
-        for index in self.order() {
-            log_fallback(failure.take());
-            match transfer::open(self.endpoints[index].clone(), blob).await {
-                Ok(stream) => return Ok(Blob::Stream(stream)),
-                Err(error) => failure = Some(error),
-            }
-        }
-        Err(failure.unwrap_or_else(|| no_endpoint(&self.place())))
+        let (first, others) = self.order();
+        let endpoint = |index: usize| self.endpoints[index].clone();
+        let stream = transfer::open(endpoint(first), others.map(endpoint).collect(), blob);
+        let stream = stream.await?;
+        Ok(Blob::Stream(stream))
     }
 
     fn place(&self) -> String {
@@ -112,16 +123,8 @@ impl ImageSource for RegistrySource {
     }
 }
 
-fn log_fallback(failure: Option<Error>) {
-    if let Some(error) = failure {
-        tracing::warn!("trying the next mirror or the registry itself: {error}");
-    }
-}
-
-fn no_endpoint(place: &str) -> Error {
-    Error::Config(format!(
-        "registries.conf leaves no place to get {place} from"
-    ))
+fn log_fallback(error: &Error) {
+    tracing::warn!("trying the next mirror or the registry itself: {error}");
 }
 
 /// Fetches a manifest, retrying temporary failures.

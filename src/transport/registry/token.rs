@@ -113,24 +113,10 @@ impl Applicant<'_> {
             })),
             Challenge::Bearer { realm, service } => {
                 let service = service.as_deref();
-                self.fetch(self.realm(realm)?, service).await.map(Some)
+                self.fetch(realm_url(realm, self.plain_http)?, service)
+                    .await
+                    .map(Some)
             }
-        }
-    }
-
-    fn realm(&self, realm: &str) -> Result<Url, Error> {
-        let refused = |detail: &str| Error::Refused {
-            place: answer::plain(realm.split(['?', '#']).next().unwrap_or_default()),
-            detail: detail.into(),
-        };
-        let url = Url::parse(realm);
-        let url = url.map_err(|_| refused("the registry's token service is not a URL"))?;
-        match url.scheme() {
-            "https" => Ok(url),
-            "http" if self.plain_http => Ok(url),
-            _ => Err(refused(
-                "the registry's token service is not reached over https",
-            )),
         }
     }
 
@@ -202,6 +188,23 @@ impl Applicant<'_> {
     }
 }
 
+/// A token service must be reached over https, unless the registry itself is not.
+fn realm_url(realm: &str, plain_http: bool) -> Result<Url, Error> {
+    let refused = |detail: &str| Error::Refused {
+        place: answer::plain(realm.split(['?', '#']).next().unwrap_or_default()),
+        detail: detail.into(),
+    };
+    let url = Url::parse(realm);
+    let url = url.map_err(|_| refused("the registry's token service is not a URL"))?;
+    match url.scheme() {
+        "https" => Ok(url),
+        "http" if plain_http => Ok(url),
+        _ => Err(refused(
+            "the registry's token service is not reached over https",
+        )),
+    }
+}
+
 #[derive(Deserialize)]
 struct Token {
     token: Option<String>,
@@ -224,6 +227,8 @@ pub(super) fn place(url: &Url) -> String {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     fn challenge(values: &[&str]) -> Option<Challenge> {
@@ -276,5 +281,32 @@ mod tests {
     fn forms_are_escaped() {
         let pairs = [("a", "x&y=z +"), ("b", "ü")];
         assert_eq!(form_body(pairs.into_iter()), "a=x%26y%3Dz+%2B&b=%C3%BC");
+    }
+
+    #[test]
+    fn token_services_are_as_safe_as_the_registry() {
+        let table = [
+            ("https://a/t", false, true),
+            ("http://a/t", true, true),
+            ("http://a/t", false, false),
+            ("ftp://a/t", true, false),
+            ("file:///etc/passwd", true, false),
+            ("/token", true, false),
+        ];
+        for (realm, plain_http, fine) in table {
+            let found = realm_url(realm, plain_http);
+            assert_eq!(found.is_ok(), fine, "{realm} {plain_http}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn any_challenge_is_answered_or_not(text in "(Basic|Bearer|,|=|\"|realm|\\PC){0,8}") {
+            if let Ok(value) = HeaderValue::from_str(&text) {
+                let headers = HeaderMap::from_iter([(WWW_AUTHENTICATE, value)]);
+                // Only a panic would be wrong.
+                let _ = Challenge::of(&headers);
+            }
+        }
     }
 }

@@ -2,6 +2,7 @@
 //! Never yields more bytes than were promised; never checks a digest, which is for whoever takes
 //! the bytes.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -12,6 +13,7 @@ use reqwest::{Response, StatusCode};
 
 use super::answer;
 use super::endpoint::{Ask, Endpoint};
+use super::log_fallback;
 use super::retry::Budget;
 use crate::image::Descriptor;
 use crate::transport::Error;
@@ -20,6 +22,8 @@ use crate::transport::Error;
 #[derive(Debug)]
 struct Transfer {
     endpoint: Arc<Endpoint>,
+    /// Who else may have the blob.
+    others: VecDeque<Arc<Endpoint>>,
     path: String,
     size: Option<u64>,
     /// Bytes yielded so far.
@@ -31,13 +35,16 @@ struct Transfer {
     retries: u32,
 }
 
-/// Opens a blob. Comes back when the registry has agreed to send it.
+/// Opens a blob. Comes back when `endpoint` or one of `others` has agreed to send it; the others
+/// also step in where a transfer cannot go on.
 pub(super) async fn open(
     endpoint: Arc<Endpoint>,
+    others: VecDeque<Arc<Endpoint>>,
     blob: &Descriptor,
 ) -> Result<BoxStream<'static, Result<Bytes, Error>>, Error> {
     let mut transfer = Transfer {
         endpoint,
+        others,
         path: format!("blobs/{}", blob.digest),
         size: blob.size,
         at: 0,
@@ -63,11 +70,20 @@ impl Transfer {
         }
     }
 
+    /// Gets ready for the next try: after a pause, or with the next endpoint.
     async fn pause(&mut self, error: Error) -> Result<(), Error> {
         self.body = None;
         let mut budget = Budget::resume(&self.endpoint.options, self.retries);
-        budget.pause(error).await?;
-        self.retries = budget.used();
+        let Err(error) = budget.pause(error).await else {
+            self.retries = budget.used();
+            return Ok(());
+        };
+        let Some(next) = self.others.pop_front() else {
+            return Err(error);
+        };
+        log_fallback(&error);
+        self.endpoint = next;
+        self.retries = 0;
         Ok(())
     }
 
@@ -185,6 +201,8 @@ fn parse_range(text: &str) -> Option<(u64, Option<u64>)> {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     #[test]
@@ -199,6 +217,14 @@ mod tests {
         ];
         for (text, expected) in table {
             assert_eq!(parse_range(text), expected, "{text}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn any_content_range_is_read_or_refused(text in "(bytes |[0-9]|-|/|\\*|\\PC){0,12}") {
+            // Only a panic would be wrong.
+            let _ = parse_range(&text);
         }
     }
 }
