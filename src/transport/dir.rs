@@ -59,3 +59,44 @@ impl<F: Files> ImageSource for DirSource<F> {
         self.files.place().to_owned()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::files::Directory;
+    use super::*;
+
+    fn dir(files: &[(&str, &str)]) -> (tempfile::TempDir, Result<DirSource<Directory>, Error>) {
+        let temp = tempfile::tempdir().unwrap();
+        for (name, text) in files {
+            std::fs::write(temp.path().join(name), text).unwrap();
+        }
+        let files = Directory::open(temp.path().to_str().unwrap()).unwrap();
+        (temp, DirSource::open(files))
+    }
+
+    #[tokio::test]
+    async fn finds_manifests_by_name_and_by_digest() {
+        let digest = Digest::of(b"instance");
+        let name = format!("{}.manifest.json", digest.hex());
+        let version = ("version", "Directory Transport Version: 1.1\n");
+        let (_temp, source) = dir(&[version, ("manifest.json", "top"), (&name, "instance")]);
+        let source = source.unwrap();
+        assert_eq!(source.manifest(None).await.unwrap().bytes, b"top");
+        let found = source.manifest(Some(&digest)).await.unwrap();
+        assert_eq!(found.bytes, b"instance");
+        let missing = source.manifest(Some(&Digest::of(b"none"))).await;
+        assert!(matches!(missing, Err(Error::NotFound { .. })));
+        let (_temp, changed) = dir(&[(&name, "other")]);
+        let changed = changed.unwrap().manifest(Some(&digest)).await;
+        assert!(matches!(changed, Err(Error::Mismatch { .. })));
+    }
+
+    #[test]
+    fn a_version_that_is_not_known_is_refused() {
+        for text in ["Directory Transport Version: 2.0\n", "", "x"] {
+            let (_temp, source) = dir(&[("version", text)]);
+            let error = source.unwrap_err().to_string();
+            assert!(error.contains("its version is not known"), "{error}");
+        }
+    }
+}

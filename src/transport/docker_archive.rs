@@ -195,3 +195,119 @@ impl<F: Files> ImageSource for DockerArchive<F> {
         self.files.place().to_owned()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::files::Directory;
+    use super::*;
+    use crate::image::VerifyingReader;
+
+    const LAYER_TAR: &[u8] = b"not really a tar";
+
+    fn config(diff_ids: &[Digest]) -> String {
+        json!({"architecture": "amd64", "os": "linux", "rootfs": {"diff_ids": diff_ids}})
+            .to_string()
+    }
+
+    /// The files of an archive, in a directory.
+    fn archive(manifest: &str, layer: &[u8]) -> tempfile::TempDir {
+        let temp = tempfile::tempdir().unwrap();
+        let write =
+            |name: &str, bytes: &[u8]| std::fs::write(temp.path().join(name), bytes).unwrap();
+        write("manifest.json", manifest.as_bytes());
+        write("config.json", config(&[Digest::of(LAYER_TAR)]).as_bytes());
+        write("layer.tar", layer);
+        temp
+    }
+
+    fn open(
+        temp: &tempfile::TempDir,
+        wanted: Option<&str>,
+    ) -> Result<DockerArchive<Directory>, Error> {
+        DockerArchive::open(Directory::open(temp.path().to_str().unwrap())?, wanted)
+    }
+
+    fn item(tags: &str, layers: &str) -> String {
+        format!(r#"{{"Config":"config.json","RepoTags":{tags},"Layers":{layers}}}"#)
+    }
+
+    #[test]
+    fn images_are_found_by_tag_and_by_number() {
+        let items = [
+            item(r#"["debian:12","quay.io/a:1"]"#, r#"["layer.tar"]"#),
+            item("null", r#"["layer.tar"]"#),
+        ];
+        let temp = archive(&format!("[{}]", items.join(",")), LAYER_TAR);
+        for wanted in [
+            "debian:12",
+            "docker.io/library/debian:12",
+            "quay.io/a:1",
+            "@0",
+            "@1",
+        ] {
+            assert!(open(&temp, Some(wanted)).is_ok(), "{wanted}");
+        }
+        let words = |wanted| open(&temp, wanted).unwrap_err().to_string();
+        for wanted in ["debian", "quay.io/a:2", "@2", "@-1", "@"] {
+            assert!(
+                words(Some(wanted)).contains("(which has debian:12, quay.io/a:1)"),
+                "{wanted}"
+            );
+        }
+        assert!(words(Some("A B")).contains("is no image name"));
+        assert!(words(None).contains("@0 to @1: debian:12, quay.io/a:1"));
+    }
+
+    #[test]
+    fn archives_that_make_no_sense_are_refused() {
+        for (manifest, words) in [
+            ("[".to_owned(), "manifest.json is not valid"),
+            ("[]".into(), "which has no tags"),
+            (
+                format!("[{}]", item("null", "[]")),
+                "0 layers but the config has 1",
+            ),
+            (
+                format!("[{}]", item("null", r#"["../layer.tar"]"#)),
+                "leads out of",
+            ),
+            (
+                format!("[{}]", item("null", r#"["none"]"#)),
+                "none does not exist",
+            ),
+            (
+                format!("[{}]", item("null", "[]").replace("config", "manifest")),
+                "image config",
+            ),
+        ] {
+            let error = open(&archive(&manifest, LAYER_TAR), None).unwrap_err();
+            assert!(error.to_string().contains(words), "{error}");
+        }
+    }
+
+    #[tokio::test]
+    async fn layers_that_are_compressed_in_the_archive_come_out_plain() {
+        use std::io::Write;
+        let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+        gzip.write_all(LAYER_TAR).unwrap();
+        let manifest = format!("[{}]", item("null", r#"["layer.tar"]"#));
+        let size = i64::try_from(LAYER_TAR.len()).unwrap();
+        for (layer, size) in [(LAYER_TAR.to_vec(), size), (gzip.finish().unwrap(), -1)] {
+            let temp = archive(&manifest, &layer);
+            let source = open(&temp, None).unwrap();
+            let raw = source.manifest(None).await.unwrap().bytes;
+            let json: serde_json::Value = serde_json::from_slice(&raw).unwrap();
+            assert_eq!(json["layers"][0]["size"], size);
+            let blob = Descriptor {
+                media_type: LAYER.into(),
+                digest: Digest::of(LAYER_TAR),
+                size: u64::try_from(size).ok(),
+                annotations: Default::default(),
+            };
+            let Blob::Reader(reader) = source.blob(&blob).await.unwrap() else {
+                panic!("archives are files");
+            };
+            VerifyingReader::new(reader, &blob).finish().unwrap();
+        }
+    }
+}

@@ -137,4 +137,76 @@ mod tests {
             }
         }
     }
+
+    /// A layout whose index.json has these entries: tag, media type, digest, size.
+    fn layout(entries: &[(&str, &str, Digest, i64)]) -> tempfile::TempDir {
+        let temp = tempfile::tempdir().unwrap();
+        let entries = entries.iter().map(|(tag, media_type, digest, size)| {
+            serde_json::json!({
+                "mediaType": media_type, "digest": digest, "size": size,
+                "annotations": { REF_NAME: tag },
+            })
+        });
+        let entries: Vec<_> = entries.collect();
+        let index = serde_json::json!({"schemaVersion": 2, "manifests": entries});
+        std::fs::write(temp.path().join(INDEX), index.to_string()).unwrap();
+        std::fs::create_dir_all(temp.path().join("blobs/sha256")).unwrap();
+        temp
+    }
+
+    fn open(temp: &tempfile::TempDir, tag: Option<&str>) -> Result<OciLayout<Directory>, Error> {
+        OciLayout::open(Directory::open(temp.path().to_str().unwrap())?, tag)
+    }
+
+    const TYPE: &str = "application/vnd.oci.image.manifest.v1+json";
+
+    #[test]
+    fn says_which_tags_there_are() {
+        let (one, two) = (Digest::of(b"1"), Digest::of(b"2"));
+        let temp = layout(&[("a", TYPE, one, 1), ("b", TYPE, two, 1)]);
+        let words = |tag| open(&temp, tag).unwrap_err().to_string();
+        assert!(words(None).ends_with("name one of its tags behind the path: a, b"));
+        assert!(words(Some("c")).contains("(which has a, b)"));
+        assert!(open(&layout(&[]), None).is_err());
+    }
+
+    #[test]
+    fn an_index_that_is_none_is_refused() {
+        let temp = layout(&[]);
+        let large = " ".repeat(crate::image::MAX_MANIFEST_BYTES as usize + 1);
+        for (text, words) in [
+            ("{", "not valid JSON"),
+            (
+                r#"{"manifests":[{"digest":"sha256:../..","size":1}]}"#,
+                "hex digits",
+            ),
+            (&large, "larger than"),
+        ] {
+            std::fs::write(temp.path().join(INDEX), text).unwrap();
+            let error = open(&temp, None).unwrap_err().to_string();
+            assert!(error.contains(words), "{error}");
+        }
+        std::fs::remove_file(temp.path().join(INDEX)).unwrap();
+        assert!(matches!(open(&temp, None), Err(Error::NotFound { .. })));
+    }
+
+    #[tokio::test]
+    async fn blobs_that_are_not_what_was_promised_are_refused() {
+        let digest = Digest::of(b"right");
+        for (content, size) in [(b"wrong", 5), (b"right", 4)] {
+            let temp = layout(&[("a", TYPE, digest, size)]);
+            std::fs::write(temp.path().join(blob_path(&digest)), content).unwrap();
+            let source = open(&temp, None).unwrap();
+            let error = source.manifest(None).await.unwrap_err();
+            assert!(matches!(error, Error::Mismatch { .. }), "{error}");
+            let blob = Descriptor {
+                size: Some(4),
+                ..source.entry.clone()
+            };
+            let error = source.blob(&blob).await.unwrap_err();
+            assert!(matches!(error, Error::Mismatch { .. }), "{error}");
+            let missing = source.manifest(Some(&Digest::of(b"none"))).await;
+            assert!(matches!(missing, Err(Error::NotFound { .. })));
+        }
+    }
 }
