@@ -25,6 +25,7 @@ pub mod refs;
 mod selinux;
 pub mod staging;
 mod store;
+mod system;
 mod tar_stream;
 mod tree;
 
@@ -33,4 +34,5 @@ pub use error::LayerError;
 pub use gc::PruneReport;
 pub use object::ObjectKind;
 pub use store::{Repo, RepoUnsupported, SharedLock};
+pub use system::system_error_kind;
 pub use tar_stream::TarError;

@@ -10,7 +10,7 @@ use crate::cli::output::OutputClosed;
 use crate::deploy::DeployError;
 use crate::image::{DigestError, LayoutError, ManifestError, ReferenceError};
 use crate::pull::Unsuitable;
-use crate::repo::{LayerError, RepoUnsupported};
+use crate::repo::{LayerError, RepoUnsupported, system_error_kind};
 use crate::sysroot::{OriginError, SysrootError};
 use crate::transport::Error as SourceError;
 use crate::trust::Denied;
@@ -26,7 +26,7 @@ const FORMS: &str = "write an image as host/name:tag, host/name@sha256:… or TR
 /// Sorts an error by the first error in its chain, outermost first, whose type says something.
 pub fn classify(error: &anyhow::Error) -> Verdict {
     let known = error.chain().find_map(|cause| {
-        let table: [fn(&(dyn StdError + 'static)) -> Option<Verdict>; 14] = [
+        let table: [fn(&(dyn StdError + 'static)) -> Option<Verdict>; 15] = [
             |e| e.downcast_ref().map(usage),
             |e| e.downcast_ref().map(interrupted),
             |e| e.downcast_ref().and_then(source),
@@ -40,6 +40,7 @@ pub fn classify(error: &anyhow::Error) -> Verdict {
             |e| e.downcast_ref().map(in_use),
             |e| e.downcast_ref().and_then(manifest),
             |e| e.downcast_ref().and_then(system),
+            |e| system_error_kind(e).and_then(of_kind),
             plain,
         ];
         table.iter().find_map(|sort| sort(cause))
@@ -197,8 +198,12 @@ fn in_use(_: &InUse) -> Verdict {
 }
 
 fn system(error: &io::Error) -> Option<Verdict> {
+    of_kind(error.kind())
+}
+
+fn of_kind(kind: io::ErrorKind) -> Option<Verdict> {
     use io::ErrorKind as K;
-    Some(match error.kind() {
+    Some(match kind {
         K::StorageFull | K::QuotaExceeded => Verdict::hint(Kind::Space, FREE_SPACE),
         K::PermissionDenied => Verdict::hint(Kind::Unexpected, "run this as root"),
         K::ReadOnlyFilesystem => {

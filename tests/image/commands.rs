@@ -1,104 +1,13 @@
-//! `bowline image …` from outside, on archive repositories in temporary directories. Needs the
-//! program `ostree` (for fsck) and `bash`; no root and no network beyond loopback.
+//! What the commands do and print where everything is fine, and how signals end them.
 
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Output, Stdio};
+use std::process::{Child, Command, Stdio};
 
-use bowline::testing::encapsulate::Encapsulation;
-use bowline::testing::fixture::{CommitOptions, Fixture, OS};
-use bowline::testing::oci::{Image, ImageBuilder};
+use bowline::testing::oci::ImageBuilder;
 use bowline::testing::registry::{Fault, TestRegistry};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
-/// A repository to pull into and a layout to pull from.
-struct Scene {
-    repo: Fixture,
-    dir: tempfile::TempDir,
-}
-
-impl Scene {
-    fn new() -> Self {
-        Self {
-            repo: Fixture::new().unwrap(),
-            dir: tempfile::tempdir().unwrap(),
-        }
-    }
-
-    fn layout(&self) -> PathBuf {
-        self.dir.path().join("layout")
-    }
-
-    /// Offers an image under a tag; its name for the command line goes out.
-    fn offer(&self, image: &Image, tag: &str) -> String {
-        image.write_layout(&self.layout(), tag).unwrap();
-        format!("oci:{}:{tag}", self.layout().display())
-    }
-
-    fn command(&self, args: &[&str]) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_bowline"));
-        command
-            .args(["image", "--repo"])
-            .arg(self.repo.path())
-            .args(args)
-            .env_clear()
-            .env("CONTAINERS_POLICY_JSON", self.policy());
-        command
-    }
-
-    fn policy(&self) -> PathBuf {
-        let path = self.dir.path().join("policy.json");
-        std::fs::write(&path, r#"{"default":[{"type":"insecureAcceptAnything"}]}"#).unwrap();
-        path
-    }
-
-    fn run(&self, args: &[&str]) -> Output {
-        self.command(args).output().unwrap()
-    }
-
-    /// Runs a command that must succeed.
-    fn ok(&self, args: &[&str]) -> String {
-        let output = self.run(args);
-        assert_eq!(
-            output.status.code(),
-            Some(0),
-            "{args:?}: {}",
-            stderr(&output)
-        );
-        String::from_utf8(output.stdout).unwrap()
-    }
-
-    fn assert_fsck(&self) {
-        fsck(self.repo.path());
-    }
-}
-
-fn fsck(repo: &Path) {
-    let output = Command::new("ostree")
-        .args(["fsck", "--quiet", "--repo"])
-        .arg(repo)
-        .output()
-        .unwrap();
-    assert!(output.status.success(), "{}", stderr(&output));
-}
-
-fn stderr(output: &Output) -> String {
-    String::from_utf8(output.stderr.clone()).unwrap()
-}
-
-/// An ordinary image without an ostree commit.
-fn plain(words: &str) -> Image {
-    let lines = format!("file /usr/bin/hello 0 0 755 {words}\\n");
-    ImageBuilder::default().derived(&lines).unwrap().build()
-}
-
-/// A bootable image in three ostree layers.
-fn bootable() -> Image {
-    let fixture = Fixture::new().unwrap();
-    let commit = fixture.commit_with(OS, &CommitOptions::default()).unwrap();
-    let image = Encapsulation::chunked().image(fixture.repo(), &commit);
-    image.unwrap().build()
-}
+use crate::scene::{Scene, bootable, plain, stderr};
 
 fn json(text: &str) -> Value {
     serde_json::from_str(text).unwrap()

@@ -1,0 +1,136 @@
+//! Hosts that cannot take an image: a full disk, a read-only file system, no permission, a lock
+//! that somebody holds. Needs root, `unshare`, `mount` and `setpriv`; mounts stay inside a mount
+//! namespace of their own.
+
+use std::process::{Command, Output};
+
+use bowline::sysroot::Sysroot;
+use bowline::testing::oci::ImageBuilder;
+use bowline::testing::sysroot::ScratchSysroot;
+
+use crate::scene::{Scene, stderr};
+
+/// Whether the tests of this file can run; says why where they cannot.
+#[expect(clippy::print_stderr, reason = "a test that cannot run says why")]
+fn is_root() -> bool {
+    let root = rustix::process::geteuid().is_root();
+    if !root {
+        eprintln!("skipped: needs root");
+    }
+    root
+}
+
+/// Runs a script in a mount namespace of its own, with `$BOWLINE`, `$IMAGE` and `$DIR`.
+fn in_namespace(scene: &Scene, image: &str, script: &str) -> Output {
+    Command::new("unshare")
+        .args(["--mount", "bash", "-euc", script])
+        .env("BOWLINE", env!("CARGO_BIN_EXE_bowline"))
+        .env("IMAGE", image)
+        .env("DIR", scene.dir.path())
+        .env("CONTAINERS_POLICY_JSON", scene.policy())
+        .output()
+        .unwrap()
+}
+
+/// Eight megabytes that no compression makes smaller.
+fn large(scene: &Scene) -> String {
+    let image = ImageBuilder::default();
+    let image = image.derived("data /usr/large 0 0 644 8000000 1").unwrap();
+    scene.offer(&image.build(), "1")
+}
+
+#[test]
+fn a_full_disk_exits_with_6_and_leaves_a_sound_repository() {
+    if !is_root() {
+        return;
+    }
+    let scene = Scene::new();
+    let image = large(&scene);
+    let script = r#"
+        mkdir $DIR/small
+        mount -t tmpfs -o size=6m tmpfs $DIR/small
+        ostree init --repo=$DIR/small/repo --mode=archive
+        code=0
+        $BOWLINE image pull --repo $DIR/small/repo $IMAGE || code=$?
+        ostree fsck --quiet --repo=$DIR/small/repo >&2
+        $BOWLINE image list -q --repo $DIR/small/repo
+        mount -o remount,size=60m $DIR/small
+        $BOWLINE -q image pull --repo $DIR/small/repo $IMAGE >$DIR/again
+        exit $code
+    "#;
+    let output = in_namespace(&scene, &image, script);
+    let text = stderr(&output);
+    assert_eq!(output.status.code(), Some(6), "{text}");
+    assert!(
+        text.contains("layer 1 of 1") && text.contains("\nhint: free some space"),
+        "{text}"
+    );
+    assert_eq!(String::from_utf8_lossy(&output.stdout), "");
+    let again = std::fs::read_to_string(scene.dir.path().join("again")).unwrap();
+    assert!(again.contains("\nCommit  "), "{again}");
+}
+
+#[test]
+fn a_read_only_repository_exits_with_1_and_says_so() {
+    if !is_root() {
+        return;
+    }
+    let scene = Scene::new();
+    let image = large(&scene);
+    let script = r#"
+        ostree init --repo=$DIR/repo --mode=archive
+        mount --bind $DIR/repo $DIR/repo
+        mount -o remount,bind,ro $DIR/repo
+        exec $BOWLINE image pull --repo $DIR/repo $IMAGE
+    "#;
+    let output = in_namespace(&scene, &image, script);
+    let text = stderr(&output);
+    assert_eq!(output.status.code(), Some(1), "{text}");
+    assert!(
+        text.contains("\nhint: mount the file system read-write first"),
+        "{text}"
+    );
+}
+
+#[test]
+fn a_user_without_permission_exits_with_1_and_is_told() {
+    if !is_root() {
+        return;
+    }
+    let scene = Scene::new();
+    let image = large(&scene);
+    // The program lies where other users may not look: it is copied.
+    let script = r#"
+        ostree init --repo=$DIR/repo --mode=archive
+        chmod 755 $DIR
+        cp $BOWLINE $DIR/bowline
+        exec setpriv --reuid 65534 --regid 65534 --clear-groups \
+            $DIR/bowline image pull --repo $DIR/repo $IMAGE
+    "#;
+    let output = in_namespace(&scene, &image, script);
+    let text = stderr(&output);
+    assert_eq!(output.status.code(), Some(1), "{text}");
+    assert!(text.contains("\nhint: run this as root"), "{text}");
+}
+
+#[test]
+fn a_locked_sysroot_exits_with_5_and_nothing_is_removed() {
+    if !is_root() {
+        return;
+    }
+    let (sysroot, scene) = (ScratchSysroot::new().unwrap(), Scene::new());
+    let _lock = Sysroot::open_locked(sysroot.path()).unwrap();
+    let path = sysroot.path().to_str().unwrap();
+    let repo = sysroot.path().join("ostree/repo");
+    for place in [["--sysroot", path], ["--repo", repo.to_str().unwrap()]] {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_bowline"));
+        command.args(["image", "prune"]).args(place);
+        let output = command.output().unwrap();
+        let text = stderr(&output);
+        assert_eq!(output.status.code(), Some(5), "{text}");
+        let lock = format!("another operation holds {path}/ostree/lock\nhint: wait");
+        assert!(text.contains(&lock), "{text}");
+    }
+    // A repository of its own has nothing to do with that lock.
+    scene.ok(&["prune"]);
+}
