@@ -213,6 +213,11 @@ impl<R: BufRead> TarStream<R> {
         let mut left = self.stored + self.padding;
         while left > 0 {
             let length = self.input.fill_buf()?.len();
+            // umoci 0.4 ends a layer right behind the last byte of content; the diff_id says
+            // whether that is all.
+            if length == 0 && left <= self.padding {
+                break;
+            }
             if length == 0 {
                 return Err(TarError::Truncated(self.last.clone()));
             }

@@ -145,3 +145,13 @@ fn unknown_types_are_named() {
     let error = read_all(Cursor::new(header.as_bytes().to_vec())).unwrap_err();
     assert!(error.to_string().contains("\"odd\" of type 'V'"), "{error}");
 }
+
+#[test]
+fn the_padding_of_the_last_entry_may_be_missing_but_no_content() {
+    let data = tar_of(&[("a".into(), b"content".to_vec())]);
+    let content_end = 512 + 7;
+    let seen = read_all(&data[..content_end]).unwrap();
+    assert_eq!(seen[0].1, b"content");
+    let cut = read_all(&data[..content_end - 1]).unwrap_err();
+    assert!(matches!(cut, TarError::Truncated(path) if path == "a"));
+}
