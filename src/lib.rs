@@ -11,6 +11,7 @@
 
 pub mod cli;
 pub mod deploy;
+pub mod host;
 pub mod image;
 pub mod progress;
 pub mod pull;
@@ -21,3 +22,4 @@ pub mod sysroot;
 pub mod testing;
 pub mod transport;
 pub mod trust;
+pub mod upgrade;

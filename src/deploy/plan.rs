@@ -5,7 +5,10 @@ use std::fmt;
 
 use super::DeployError;
 use crate::image::{ImageReference, OstreeImageReference};
-use crate::sysroot::{Deployment, DeploymentId, FreeSpace, Kernel, Origin, Slot, TreeFacts};
+use crate::sysroot::{
+    Deployment, DeploymentId, FreeSpace, Kernel, Origin, Slot, TreeFacts, booted, leading,
+    merge_from,
+};
 
 /// Stateroot of a host that has none yet; what ostree-ext uses too.
 const DEFAULT_STATEROOT: &str = "default";
@@ -148,20 +151,6 @@ fn stateroot(host: &Snapshot, named: Option<&str>) -> Result<String, DeployError
         .into())
 }
 
-fn booted(deployments: &[Deployment]) -> Option<&Deployment> {
-    deployments.iter().find(|d| d.slot == Slot::Booted)
-}
-
-/// The deployment that a new one of this stateroot grows from: what runs, else what boots next.
-/// This is libostree's choice too (`ostree_sysroot_get_merge_deployment`).
-pub(crate) fn merge_from<'a>(all: &'a [Deployment], stateroot: &str) -> Option<&'a Deployment> {
-    let in_stateroot = |d: &&Deployment| d.id.stateroot == stateroot;
-    let finished = |d: &&Deployment| d.slot != Slot::Staged && in_stateroot(d);
-    booted(all)
-        .filter(in_stateroot)
-        .or_else(|| all.iter().find(finished))
-}
-
 fn already_there<'a>(host: &'a Snapshot, wish: &Wish, stateroot: &str) -> Option<&'a Deployment> {
     let fits = |d: &&Deployment| {
         let same_image = d
@@ -182,6 +171,21 @@ fn stays(d: &Deployment, stateroot: &str, merge: Option<&Deployment>, retain: bo
     let is_merge = merge.is_some_and(|merge| merge.id == d.id);
     let kept = retain || d.pinned || d.id.stateroot != stateroot || is_merge;
     d.slot != Slot::Staged && (kept || d.slot == Slot::Booted)
+}
+
+/// The image that an upgrade follows, and the deployment that says so.
+pub fn followed<'a>(
+    all: &'a [Deployment],
+    named: Option<&str>,
+) -> Result<(&'a Deployment, OstreeImageReference), DeployError> {
+    let nothing = || DeployError::NothingDeployed(named.map(str::to_owned));
+    let found = leading(all, named).ok_or_else(nothing)?;
+    if found.origin.has_local_changes() {
+        return Err(DeployError::LocalChanges(found.id.to_string()));
+    }
+    let image = found.origin.image().ok().flatten();
+    let image = image.ok_or_else(|| DeployError::NotAnImage(found.id.to_string()))?;
+    Ok((found, image))
 }
 
 /// What finishing the staged deployment will drop; empty where nothing is staged.

@@ -69,6 +69,30 @@ pub fn assign_slots(deployments: &mut [Deployment]) {
     }
 }
 
+/// The deployment that runs.
+pub fn booted(all: &[Deployment]) -> Option<&Deployment> {
+    all.iter().find(|d| d.slot == Slot::Booted)
+}
+
+/// The deployment that a new one of this stateroot grows from: what runs, else what boots next.
+/// This is libostree's choice too (`ostree_sysroot_get_merge_deployment`).
+pub fn merge_from<'a>(all: &'a [Deployment], stateroot: &str) -> Option<&'a Deployment> {
+    let in_stateroot = |d: &&Deployment| d.id.stateroot == stateroot;
+    let finished = |d: &&Deployment| d.slot != Slot::Staged && in_stateroot(d);
+    let running = booted(all).filter(in_stateroot);
+    running.or_else(|| all.iter().find(finished))
+}
+
+/// The deployment whose origin says what the host follows: a staged one, as an upgrade must not
+/// undo a rebase that waits for its boot, else what a new deployment would grow from.
+pub fn leading<'a>(all: &'a [Deployment], named: Option<&str>) -> Option<&'a Deployment> {
+    let home = booted(all).or(all.first())?;
+    let stateroot = named.unwrap_or(&home.id.stateroot);
+    let staged = |d: &&Deployment| d.slot == Slot::Staged && d.id.stateroot == stateroot;
+    let staged = all.iter().find(staged);
+    staged.or_else(|| merge_from(all, stateroot))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -15,6 +15,7 @@ use super::tree::{self, TreeFacts};
 use super::{
     Deployment, DeploymentId, LockedSysroot, Origin, Slot, SysrootError, assign_slots, init,
 };
+use crate::repo::Repo;
 
 /// What no method of libostree needs from us.
 pub(super) const NO_CANCEL: Option<&gio::Cancellable> = None;
@@ -88,8 +89,8 @@ impl Sysroot {
     }
 
     /// Its repository.
-    pub fn repo_handle(&self) -> ostree::Repo {
-        self.inner.repo()
+    pub fn repo(&self) -> Result<Repo> {
+        Repo::wrap(self.inner.repo())
     }
 
     /// All deployments in boot order, a staged one first.

@@ -19,7 +19,7 @@ mod origin;
 mod tree;
 
 pub use cached_update::CachedUpdate;
-pub use deployment::{Deployment, DeploymentId, Slot, assign_slots};
+pub use deployment::{Deployment, DeploymentId, Slot, assign_slots, booted, leading, merge_from};
 pub use error::SysrootError;
 pub use handle::{FreeSpace, Sysroot};
 pub use init::initialize;

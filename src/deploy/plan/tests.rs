@@ -259,6 +259,31 @@ fn local_changes_are_not_thrown_away() {
     assert_eq!(error, DeployError::LocalChanges("os/c1.0".into()));
 }
 
+#[test]
+fn an_upgrade_follows_what_is_staged_or_runs() {
+    let follows = |all: &[Deployment], name| {
+        let (d, image) = followed(all, name).map_err(|e| e.to_string())?;
+        Ok::<_, String>((d.id.commit.clone(), image.to_string()))
+    };
+    let booted = deployment("c1", Slot::Booted, A);
+    let staged = deployment("c2", Slot::Staged, B);
+    let found = |commit: &str, image: &str| Ok((commit.to_owned(), image.to_owned()));
+    assert_eq!(follows(&[staged, booted.clone()], None), found("c2", B));
+    let queued = deployment("c0", Slot::Rollback, B);
+    assert_eq!(
+        follows(&[queued.clone(), booted.clone()], None),
+        found("c1", A)
+    );
+    assert_eq!(follows(&[queued], None), found("c0", B));
+    assert_eq!(follows(&[], None), Err("nothing is deployed".into()));
+    let mut plain = booted;
+    plain.origin = "[origin]\nrefspec=a:b\n".parse().unwrap();
+    assert_eq!(
+        follows(&[plain], None),
+        Err("deployment os/c1.0 does not follow a container image".into())
+    );
+}
+
 fn any_host() -> impl Strategy<Value = Vec<Deployment>> {
     let one = (0..4usize, prop::bool::ANY, prop::bool::ANY, prop::bool::ANY);
     let booted = prop::option::of(0..5usize);

@@ -1,0 +1,464 @@
+//! The walk on one page: from the image that a host should follow to the deployment that boots
+//! next. A locked sysroot and a request come in; a report goes out. `rebase` and `upgrade` differ
+//! only in where the reference comes from.
+//!
+//! ```text
+//! read host -> open source -> resolve, plan the pull -> policy -> pull -> plan the deployment
+//!           -> deploy or stage -> clean up
+//! ```
+//!
+//! Interrupted anywhere, the host boots what it did or the new deployment, and the same request
+//! goes on with the layers that are here already.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use anyhow::{Context as _, Result};
+use fn_error_context::context;
+
+use crate::deploy::cleanup::{self, CleanupReport};
+use crate::deploy::{self, Decision, DeployPlan, Wish};
+use crate::image::{Digest, ImageConfig, Manifest, OstreeImageReference};
+use crate::progress::{Event, Phase, ProgressSink};
+use crate::pull::{self, Prepared, PullOptions, PullPlan, Unsuitable};
+use crate::repo::{ImageRecord, Repo};
+use crate::sysroot::{
+    self, CachedUpdate, Deployment, DeploymentId, LockedSysroot, Slot, Sysroot, SysrootError,
+};
+use crate::transport::{self, ImageSource, SourceOptions};
+use crate::trust::{self, PolicyPaths};
+
+/// Which image to follow.
+#[derive(Debug, Clone)]
+pub enum Target {
+    /// The one that the user names (`rebase`).
+    Image(OstreeImageReference),
+    /// The one that the host follows already (`upgrade`).
+    Followed,
+}
+
+/// What is asked for.
+#[derive(Clone)]
+pub struct Request {
+    /// The image.
+    pub target: Target,
+    /// The stateroot, where the user names one.
+    pub stateroot: Option<String>,
+    /// Pull only.
+    pub download_only: bool,
+    /// Keep every present deployment.
+    pub retain: bool,
+    /// The architecture, a GOARCH word.
+    pub arch: String,
+    /// Layers to fetch at once.
+    pub jobs: usize,
+    /// How to reach the image.
+    pub source: SourceOptions,
+    /// Where the signature policy is.
+    pub policy: PolicyPaths,
+    /// Hears what happens.
+    pub progress: Arc<dyn ProgressSink>,
+}
+
+impl std::fmt::Debug for Request {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Request")
+            .field("target", &self.target)
+            .field("stateroot", &self.stateroot)
+            .field("download_only", &self.download_only)
+            .field("retain", &self.retain)
+            .field("arch", &self.arch)
+            .field("jobs", &self.jobs)
+            .field("source", &self.source)
+            .field("policy", &self.policy)
+            .finish_non_exhaustive()
+    }
+}
+
+/// An image, as far as a report tells of it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Summary {
+    /// Where it comes from.
+    pub image: OstreeImageReference,
+    /// Digest of its manifest.
+    pub digest: Digest,
+    /// Its version label.
+    pub version: Option<String>,
+    /// When it was made, RFC 3339 as written.
+    pub created: Option<String>,
+}
+
+/// What a pull fetches, or would.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Cost {
+    /// Layers of the image.
+    pub layers: usize,
+    /// Layers that are not here.
+    pub layers_to_fetch: usize,
+    /// Their bytes as they travel, as far as the manifest says.
+    pub bytes_to_fetch: u64,
+    /// Bytes of the layers that are here.
+    pub bytes_present: u64,
+}
+
+/// How a request ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Report {
+    /// The image is deployed already.
+    Unchanged {
+        /// The image.
+        summary: Summary,
+        /// Where it is deployed.
+        deployment: DeploymentId,
+        /// What that deployment is.
+        slot: Slot,
+    },
+    /// There is something new (`--check`).
+    Available {
+        /// The image.
+        summary: Summary,
+        /// What a pull would fetch.
+        cost: Cost,
+        /// What to remember about it, and beside which commit.
+        remember: Option<(String, CachedUpdate)>,
+    },
+    /// The image is in the repository and not deployed (`--download-only`).
+    Downloaded {
+        /// The image.
+        summary: Summary,
+        /// What was fetched.
+        cost: Cost,
+    },
+    /// The image boots next.
+    Deployed {
+        /// The image.
+        summary: Summary,
+        /// What was fetched.
+        cost: Cost,
+        /// The new deployment.
+        deployment: DeploymentId,
+        /// What was done.
+        plan: Box<DeployPlan>,
+        /// What was removed.
+        cleanup: CleanupReport,
+    },
+}
+
+/// Opens and locks the sysroot; for `rebase`, makes an empty directory one and says so (true).
+///
+/// Call it before any thread starts, see [`Sysroot::open_locked`].
+pub fn open(path: &Path, target: &Target) -> Result<(LockedSysroot, bool)> {
+    let error = match Sysroot::open_locked(path) {
+        Ok(sysroot) => return Ok((sysroot, false)),
+        Err(error) => error,
+    };
+    let empty = matches!(error.downcast_ref(), Some(SysrootError::Empty(_)));
+    if !empty || !matches!(target, Target::Image(_)) {
+        return Err(error);
+    }
+    sysroot::initialize(path)?;
+    Ok((Sysroot::open_locked(path)?, true))
+}
+
+/// Pulls the image and makes it what boots next, or only pulls it.
+pub async fn run(sysroot: &LockedSysroot, request: &Request) -> Result<Report> {
+    let progress = request.progress.clone();
+    let report = walk(sysroot, request).await;
+    progress.event(Event::Finished);
+    report
+}
+
+async fn walk(sysroot: &LockedSysroot, request: &Request) -> Result<Report> {
+    let repo = sysroot.repo()?;
+    let image = wanted_image(sysroot, request)?;
+    let prepared = prepare(&repo, &image, request).await?;
+    let before = repo.image(&image.imgref)?;
+    let (record, cost) = match prepared.state {
+        Prepared::Unchanged(record) => {
+            check_arch(&image, &record, request)?;
+            let cost = present(&record.manifest);
+            (*record, cost)
+        }
+        Prepared::Ready(plan) => {
+            let cost = Cost::of(&plan);
+            let (jobs, progress) = (request.jobs, request.progress.clone());
+            let record = pull::run(&repo, prepared.source, *plan, jobs, progress).await?;
+            (record, cost)
+        }
+    };
+    let summary = Summary::of_record(&image, &record);
+    if request.download_only {
+        return Ok(Report::Downloaded { summary, cost });
+    }
+    let decision = decide(sysroot, request, &image, &record);
+    match decision {
+        Ok(Decision::Nothing(deployment, slot)) => {
+            finish_interrupted(sysroot, request)?;
+            forget_update(sysroot, request)?;
+            Ok(Report::Unchanged {
+                summary,
+                deployment,
+                slot,
+            })
+        }
+        Ok(Decision::Deploy(plan)) => deploy(sysroot, request, summary, cost, plan),
+        Err(error) => {
+            if before.is_none() {
+                discard(&repo, &image, request)?;
+            }
+            Err(error)
+        }
+    }
+}
+
+/// Asks what an update would bring. Fetches manifest and config, changes nothing.
+pub async fn check(sysroot: &Sysroot, request: &Request) -> Result<Report> {
+    let report = look(sysroot, request).await;
+    request.progress.event(Event::Finished);
+    report
+}
+
+async fn look(sysroot: &Sysroot, request: &Request) -> Result<Report> {
+    let repo = sysroot.repo()?;
+    let image = wanted_image(sysroot, request)?;
+    let deployments = sysroot.deployments()?;
+    match prepare(&repo, &image, request).await?.state {
+        Prepared::Unchanged(record) => {
+            check_arch(&image, &record, request)?;
+            let summary = Summary::of_record(&image, &record);
+            match decide(sysroot, request, &image, &record)? {
+                Decision::Nothing(deployment, slot) => Ok(Report::Unchanged {
+                    summary,
+                    deployment,
+                    slot,
+                }),
+                Decision::Deploy(_) => {
+                    let cost = present(&record.manifest);
+                    let digest = record.manifest_digest;
+                    let update = update(digest, &record.manifest, &record.config);
+                    let remember = remember(&deployments, request, update);
+                    Ok(Report::Available {
+                        summary,
+                        cost,
+                        remember,
+                    })
+                }
+            }
+        }
+        Prepared::Ready(plan) => {
+            let digest = plan.manifest.digest();
+            let summary = Summary::of(&image, digest, &plan.manifest, &plan.config);
+            let update = update(digest, &plan.manifest, &plan.config);
+            Ok(Report::Available {
+                summary,
+                cost: Cost::of(&plan),
+                remember: remember(&deployments, request, update),
+            })
+        }
+    }
+}
+
+/// Keeps what a check found, for `status`: the update that is available, or that there is none.
+pub fn record_check(sysroot: &LockedSysroot, request: &Request, report: &Report) -> Result<()> {
+    match report {
+        Report::Available {
+            remember: Some((commit, update)),
+            ..
+        } => sysroot.set_cached_update(commit, Some(update)),
+        Report::Unchanged { .. } => forget_update(sysroot, request),
+        _ => Ok(()),
+    }
+}
+
+fn wanted_image(sysroot: &Sysroot, request: &Request) -> Result<OstreeImageReference> {
+    let named = request.stateroot.as_deref();
+    Ok(match &request.target {
+        Target::Image(image) => image.clone(),
+        Target::Followed => deploy::followed(&sysroot.deployments()?, named)?.1,
+    })
+}
+
+struct Resolved {
+    source: Arc<dyn ImageSource>,
+    state: Prepared,
+}
+
+/// Resolves the image, insists that this host can use it, and asks the signature policy.
+async fn prepare(repo: &Repo, image: &OstreeImageReference, request: &Request) -> Result<Resolved> {
+    request.progress.event(Event::Phase(Phase::Resolve));
+    let source = transport::open(&image.imgref, &request.source).await;
+    let source = source.with_context(|| format!("Opening {}", image.imgref))?;
+    let options = PullOptions {
+        arch: request.arch.clone(),
+        require_bootable: true,
+    };
+    let state = pull::prepare(repo, &*source, &image.imgref, &options).await?;
+    let manifest = match &state {
+        Prepared::Unchanged(record) => &record.manifest,
+        Prepared::Ready(plan) => &plan.manifest,
+    };
+    let verdict = trust::check(image, manifest, &request.policy)?;
+    tracing::info!("{} is accepted unverified: {verdict}", image.imgref);
+    let source = Arc::from(source);
+    Ok(Resolved { source, state })
+}
+
+fn check_arch(
+    image: &OstreeImageReference,
+    record: &ImageRecord,
+    request: &Request,
+) -> Result<(), Unsuitable> {
+    // Importers of old did not keep the config; such an image has no word for this.
+    let found = &record.config.architecture;
+    if found.is_empty() || *found == request.arch {
+        return Ok(());
+    }
+    Err(Unsuitable::Architecture {
+        image: image.imgref.to_string(),
+        found: format!("linux/{found}"),
+        wanted: format!("linux/{}", request.arch),
+    })
+}
+
+#[context("Planning the deployment of {}", image.imgref)]
+fn decide(
+    sysroot: &Sysroot,
+    request: &Request,
+    image: &OstreeImageReference,
+    record: &ImageRecord,
+) -> Result<Decision> {
+    let wish = Wish {
+        image: image.clone(),
+        tree: sysroot.tree_facts(&record.commit)?,
+        commit: record.commit.clone(),
+        stateroot: request.stateroot.clone(),
+        retain: request.retain,
+        explicit: matches!(request.target, Target::Image(_)),
+    };
+    Ok(deploy::plan(&deploy::snapshot(sysroot)?, &wish)?)
+}
+
+fn deploy(
+    sysroot: &LockedSysroot,
+    request: &Request,
+    summary: Summary,
+    cost: Cost,
+    plan: Box<DeployPlan>,
+) -> Result<Report> {
+    tracing::debug!("{plan}");
+    request.progress.event(Event::Phase(Phase::Deploy));
+    let deployment = deploy::carry_out(sysroot, &plan)?;
+    forget_update(sysroot, request)?;
+    request.progress.event(Event::Phase(Phase::Prune));
+    let cleanup = cleanup::clean_up(sysroot, request.retain)?;
+    Ok(Report::Deployed {
+        summary,
+        cost,
+        deployment,
+        plan,
+        cleanup,
+    })
+}
+
+/// What an earlier run could not clean up any more is cleaned up now.
+fn finish_interrupted(sysroot: &LockedSysroot, request: &Request) -> Result<()> {
+    if cleanup::is_pending(sysroot)? {
+        request.progress.event(Event::Phase(Phase::Prune));
+        cleanup::clean_up(sysroot, request.retain)?;
+    }
+    Ok(())
+}
+
+/// A refused image that was not here before leaves nothing behind.
+fn discard(repo: &Repo, image: &OstreeImageReference, request: &Request) -> Result<()> {
+    request.progress.event(Event::Phase(Phase::Prune));
+    repo.remove_image(&image.imgref)?;
+    repo.prune()?;
+    Ok(())
+}
+
+/// The deployment beside whose commit updates are remembered: the one that runs, or boots next.
+fn remembering<'a>(all: &'a [Deployment], request: &Request) -> Option<&'a Deployment> {
+    let booted = all.iter().find(|d| d.slot == Slot::Booted);
+    let named = |d: &&Deployment| {
+        request
+            .stateroot
+            .as_ref()
+            .is_none_or(|s| *s == d.id.stateroot)
+    };
+    booted.filter(named).or_else(|| all.iter().find(named))
+}
+
+fn remember(
+    all: &[Deployment],
+    request: &Request,
+    update: CachedUpdate,
+) -> Option<(String, CachedUpdate)> {
+    let beside = remembering(all, request)?;
+    // What a rebase would bring is no update of what the host follows.
+    let followed = match &request.target {
+        Target::Followed => true,
+        Target::Image(image) => beside
+            .origin
+            .image()
+            .is_ok_and(|i| i.as_ref() == Some(image)),
+    };
+    followed.then(|| (beside.id.commit.clone(), update))
+}
+
+fn forget_update(sysroot: &LockedSysroot, request: &Request) -> Result<()> {
+    match remembering(&sysroot.deployments()?, request) {
+        Some(beside) => sysroot.set_cached_update(&beside.id.commit, None),
+        None => Ok(()),
+    }
+}
+
+fn update(digest: Digest, manifest: &Manifest, config: &ImageConfig) -> CachedUpdate {
+    CachedUpdate {
+        manifest_digest: digest.to_string(),
+        manifest: manifest.to_oci_json(),
+        config: String::from_utf8_lossy(config.raw()).into_owned(),
+    }
+}
+
+impl Summary {
+    fn of(
+        image: &OstreeImageReference,
+        digest: Digest,
+        manifest: &Manifest,
+        config: &ImageConfig,
+    ) -> Self {
+        let created = manifest.annotations.get("org.opencontainers.image.created");
+        Self {
+            image: image.clone(),
+            digest,
+            version: config.version().map(str::to_owned),
+            created: created.or(config.created.as_ref()).cloned(),
+        }
+    }
+
+    fn of_record(image: &OstreeImageReference, record: &ImageRecord) -> Self {
+        let digest = record.manifest_digest;
+        Self::of(image, digest, &record.manifest, &record.config)
+    }
+}
+
+impl Cost {
+    fn of(plan: &PullPlan) -> Self {
+        Self {
+            layers: plan.layers.len(),
+            layers_to_fetch: plan.layers_to_fetch(),
+            bytes_to_fetch: plan.bytes_to_fetch(),
+            bytes_present: plan.bytes_present(),
+        }
+    }
+}
+
+/// The cost of an image that is here.
+fn present(manifest: &Manifest) -> Cost {
+    Cost {
+        layers: manifest.layers.len(),
+        bytes_present: manifest.layers.iter().filter_map(|layer| layer.size).sum(),
+        ..Cost::default()
+    }
+}
