@@ -170,7 +170,7 @@ pub async fn run(sysroot: &LockedSysroot, request: &Request) -> Result<Report> {
 
 async fn walk(sysroot: &LockedSysroot, request: &Request) -> Result<Report> {
     let repo = sysroot.repo()?;
-    let image = wanted_image(sysroot, request)?;
+    let image = image(sysroot, &request.target, request.stateroot.as_deref())?;
     let prepared = prepare(&repo, &image, request).await?;
     let before = repo.image(&image.imgref)?;
     let (record, cost) = match prepared.state {
@@ -220,7 +220,7 @@ pub async fn check(sysroot: &Sysroot, request: &Request) -> Result<Report> {
 
 async fn look(sysroot: &Sysroot, request: &Request) -> Result<Report> {
     let repo = sysroot.repo()?;
-    let image = wanted_image(sysroot, request)?;
+    let image = image(sysroot, &request.target, request.stateroot.as_deref())?;
     let deployments = sysroot.deployments()?;
     match prepare(&repo, &image, request).await?.state {
         Prepared::Unchanged(record) => {
@@ -270,11 +270,15 @@ pub fn record_check(sysroot: &LockedSysroot, request: &Request, report: &Report)
     }
 }
 
-fn wanted_image(sysroot: &Sysroot, request: &Request) -> Result<OstreeImageReference> {
-    let named = request.stateroot.as_deref();
-    Ok(match &request.target {
+/// The image that a request is about. `stateroot` is the one that the user named.
+pub fn image(
+    sysroot: &Sysroot,
+    target: &Target,
+    stateroot: Option<&str>,
+) -> Result<OstreeImageReference> {
+    Ok(match target {
         Target::Image(image) => image.clone(),
-        Target::Followed => deploy::followed(&sysroot.deployments()?, named)?.1,
+        Target::Followed => deploy::followed(&sysroot.deployments()?, stateroot)?.1,
     })
 }
 
@@ -348,7 +352,9 @@ fn deploy(
     tracing::debug!("{plan}");
     request.progress.event(Event::Phase(Phase::Deploy));
     let deployment = deploy::carry_out(sysroot, &plan)?;
-    forget_update(sysroot, request)?;
+    if let Some(before) = &plan.merge_from {
+        sysroot.set_cached_update(&before.commit, None)?;
+    }
     request.progress.event(Event::Phase(Phase::Prune));
     let cleanup = cleanup::clean_up(sysroot, request.retain)?;
     Ok(Report::Deployed {

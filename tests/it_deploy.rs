@@ -14,6 +14,7 @@ use bowline::testing::{CommitOptions, Fixture, OS, ScratchSysroot};
 const STABLE: &str = "ostree-unverified-registry:quay.io/example/os:stable";
 const NEXT: &str = "ostree-unverified-registry:quay.io/example/os:next";
 
+#[allow(clippy::print_stdout, reason = "a test that cannot run says why")]
 fn is_root() -> bool {
     let root = rustix::process::geteuid().is_root();
     if !root {

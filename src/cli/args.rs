@@ -47,6 +47,16 @@ pub struct GlobalArgs {
 /// The commands.
 #[derive(Debug, Subcommand)]
 pub enum Command {
+    /// Follow an image from now on: pull it, and make it boot next
+    #[command(visible_alias = "switch")]
+    Rebase(RebaseArgs),
+    /// Pull the newest version of the image that the host follows, and make it boot next
+    #[command(visible_alias = "update")]
+    Upgrade(UpgradeArgs),
+    /// Make the previous deployment boot next; a second time undoes it
+    Rollback(RollbackArgs),
+    /// Show what runs, what boots next, and what is kept
+    Status(StatusArgs),
     /// Work with images in a repository, without deploying them
     Image(ImageArgs),
     /// Print a completion script for a shell
@@ -64,7 +74,9 @@ impl Command {
                 ImageCommand::Pull(args) => Some(&args.fetch),
                 _ => None,
             },
-            Self::Completion(_) | Self::Man(_) => None,
+            Self::Rebase(args) => Some(&args.fetch),
+            Self::Upgrade(args) => Some(&args.fetch),
+            Self::Rollback(_) | Self::Status(_) | Self::Completion(_) | Self::Man(_) => None,
         }
     }
 }
@@ -136,6 +148,10 @@ pub struct StatusArgs {
     /// How to print the status
     #[arg(long, value_enum, value_name = "FORMAT", default_value_t)]
     pub format: Format,
+
+    /// The same as --format json
+    #[arg(long, conflicts_with = "format")]
+    pub json: bool,
 }
 
 /// How a report is printed.

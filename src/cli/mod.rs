@@ -10,10 +10,17 @@ mod man;
 mod output;
 mod progress_fd;
 mod progress_tally;
+mod rebase;
+mod reboot;
 mod render_bars;
 mod render_json;
 mod render_lines;
+mod render_report;
+mod render_status;
+mod rollback;
+mod status;
 pub mod text;
+mod upgrade;
 
 use std::process::ExitCode;
 
@@ -45,6 +52,10 @@ fn start(cli: &Cli) -> anyhow::Result<Outcome> {
 fn run(command: &Command, context: &Context) -> anyhow::Result<Outcome> {
     match command {
         Command::Image(args) => image::run(args, context),
+        Command::Rebase(args) => rebase::run(args, context),
+        Command::Upgrade(args) => upgrade::run(args, context),
+        Command::Rollback(args) => rollback::run(args, context),
+        Command::Status(args) => status::run(args, context),
         Command::Completion(args) => completion::run(args, context),
         Command::Man(args) => man::run(args, context),
     }

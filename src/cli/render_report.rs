@@ -1,0 +1,175 @@
+//! What `rebase`, `upgrade` and `rollback` say when they are done. Reports come in, lines for
+//! people go out. Never prints.
+
+use std::fmt::Write as _;
+
+use super::text;
+use crate::deploy::cleanup::CleanupReport;
+use crate::deploy::{DeployPlan, Method, RollbackPlan};
+use crate::image::{OstreeImageReference, SignatureSource};
+use crate::sysroot::{Deployment, DeploymentId, Slot};
+use crate::upgrade::{Cost, Report, Summary};
+
+/// An image as people write it, with a word about signatures where none are asked for.
+pub fn image(reference: &OstreeImageReference) -> String {
+    let name = reference.imgref.to_string();
+    let name = name.strip_prefix("docker://").unwrap_or(&name);
+    match &reference.sigverify {
+        SignatureSource::ContainerPolicyAllowInsecure => format!("{name} (unverified)"),
+        SignatureSource::ContainerPolicy => name.into(),
+        SignatureSource::OstreeRemote(remote) => format!("{name} (ostree remote {remote})"),
+    }
+}
+
+/// What came of a request.
+pub fn report(report: &Report) -> String {
+    match report {
+        Report::Unchanged {
+            summary,
+            deployment,
+            slot,
+        } => unchanged(summary, deployment, *slot),
+        Report::Available { summary, cost, .. } => {
+            format!(
+                "Update available: {}\n{}",
+                image(&summary.image),
+                facts(summary, cost, "Fetch")
+            )
+        }
+        Report::Downloaded { summary, cost } => format!(
+            "Downloaded {}\n{}It is not deployed; `bowline upgrade` or `rebase` does that.\n",
+            image(&summary.image),
+            facts(summary, cost, "Fetched")
+        ),
+        Report::Deployed {
+            summary,
+            cost,
+            deployment,
+            plan,
+            cleanup,
+        } => {
+            let mut text = format!(
+                "Pulled {}\n{}",
+                image(&summary.image),
+                facts(summary, cost, "Fetched")
+            );
+            text.push_str(&deployed(plan, deployment));
+            text.push_str(&removed(plan, cleanup));
+            text
+        }
+    }
+}
+
+fn unchanged(summary: &Summary, deployment: &DeploymentId, slot: Slot) -> String {
+    let what = match slot {
+        Slot::Booted => "runs already",
+        Slot::Staged => "is staged already: it boots at the next restart",
+        Slot::Rollback | Slot::Other => "is deployed already: it boots next",
+    };
+    let version = version(summary)
+        .map(|v| format!(", version {v},"))
+        .unwrap_or_default();
+    format!(
+        "No change: {}{version} {what}\n  Digest      {}\n  Deployment  {}\n",
+        image(&summary.image),
+        summary.digest,
+        name(deployment),
+    )
+}
+
+fn facts(summary: &Summary, cost: &Cost, verb: &str) -> String {
+    let mut lines = format!("  Digest      {}\n", summary.digest);
+    if let Some(version) = version(summary) {
+        // Writing to a String cannot fail.
+        let _ = writeln!(lines, "  Version     {version}");
+    }
+    let fetch = match cost.layers_to_fetch {
+        0 => format!("nothing: {} are here", text::count(cost.layers, "layer")),
+        some => format!(
+            "{some} of {}, {} ({} here)",
+            text::count(cost.layers, "layer"),
+            text::bytes(cost.bytes_to_fetch),
+            text::bytes(cost.bytes_present)
+        ),
+    };
+    let _ = writeln!(lines, "  {verb:<10}  {fetch}");
+    lines
+}
+
+fn version(summary: &Summary) -> Option<String> {
+    match (&summary.version, &summary.created) {
+        (Some(version), Some(created)) => Some(format!("{version} ({created})")),
+        (Some(one), None) | (None, Some(one)) => Some(one.clone()),
+        (None, None) => None,
+    }
+}
+
+fn deployed(plan: &DeployPlan, deployment: &DeploymentId) -> String {
+    let name = name(deployment);
+    match plan.method {
+        Method::Stage => format!("Staged {name}; it boots at the next restart\n"),
+        Method::Finish => format!("Deployed {name}; it boots next\n"),
+    }
+}
+
+fn removed(plan: &DeployPlan, cleanup: &CleanupReport) -> String {
+    let mut lines = String::new();
+    for id in &plan.drop {
+        let _ = match plan.method {
+            Method::Finish => writeln!(lines, "Removed {}", name(id)),
+            Method::Stage => writeln!(lines, "To be removed at the restart: {}", name(id)),
+        };
+    }
+    for image in &cleanup.images {
+        let _ = writeln!(lines, "Removed image {image}");
+    }
+    if cleanup.pruned.bytes > 0 {
+        let layers = text::count(cleanup.pruned.layers, "layer");
+        let _ = writeln!(
+            lines,
+            "Freed {} ({layers})",
+            text::bytes(cleanup.pruned.bytes)
+        );
+    }
+    lines
+}
+
+/// What a rollback did. `before` are the deployments as they were.
+pub fn rollback(plan: &RollbackPlan, before: &[Deployment]) -> String {
+    let next = plan.next();
+    match plan {
+        RollbackPlan::DiscardStaged { staged, .. } => format!(
+            "Discarded the staged update {}{}\n{} stays: it boots at the next restart{}\n\
+             Run `bowline rollback` again to boot the deployment before it\n",
+            name(staged),
+            image_of(before, staged),
+            name(next),
+            image_of(before, next),
+        ),
+        RollbackPlan::Swap { instead_of, .. } => format!(
+            "{} boots next{}\ninstead of {}{}; `bowline rollback` undoes this\n",
+            name(next),
+            image_of(before, next),
+            name(instead_of),
+            image_of(before, instead_of),
+        ),
+    }
+}
+
+fn image_of(all: &[Deployment], id: &DeploymentId) -> String {
+    let origin = all.iter().find(|d| d.id == *id).map(|d| &d.origin);
+    let image = origin.and_then(|origin| origin.image().ok().flatten());
+    image
+        .map(|i| format!(": {}", self::image(&i)))
+        .unwrap_or_default()
+}
+
+/// A deployment with a checksum that fits a line.
+fn name(id: &DeploymentId) -> String {
+    format!(
+        "{}/{}.{}",
+        id.stateroot,
+        text::shorten(&id.commit),
+        id.serial
+    )
+}

@@ -1,0 +1,113 @@
+//! The status for people: the deployments in the order in which they matter, each with what it is
+//! and what it came from. A status comes in, text goes out. Never prints, never reads a sysroot.
+//!
+//! ```text
+//! ● booted (boots next)
+//!     Image       quay.io/example/os:stable (unverified)
+//!     Version     42 (2026-01-01T00:00:00Z)
+//! ```
+
+use std::fmt::Write as _;
+
+use crate::host::{BootEntry, Host, ImageSpec, ImageStatus, Signature};
+
+/// Renders a whole status.
+pub fn human(host: &Host) -> String {
+    let status = &host.status;
+    let mut entries: Vec<(String, bool, &BootEntry)> = Vec::new();
+    let booted = status.booted.as_ref();
+    let staged = status.staged.as_ref();
+    let queued = status.rollback_queued && staged.is_none();
+    // Where nothing is booted, the first of the others boots next.
+    let (first, others) = match (booted, status.other_deployments.split_first()) {
+        (None, Some((first, others))) => (Some(first), others),
+        _ => (None, &status.other_deployments[..]),
+    };
+    entries.extend(staged.map(|e| ("staged".to_owned(), true, e)));
+    let stays = staged.is_none() && !queued;
+    entries.extend(booted.map(|e| ("booted".to_owned(), stays, e)));
+    entries.extend(first.map(|e| ("deployed".to_owned(), true, e)));
+    entries.extend(
+        status
+            .rollback
+            .as_ref()
+            .map(|e| ("rollback".to_owned(), queued, e)),
+    );
+    entries.extend(others.iter().map(|e| ("other".to_owned(), false, e)));
+    if entries.is_empty() {
+        return "Nothing is deployed\n".into();
+    }
+    let blocks = entries
+        .iter()
+        .map(|(slot, next, entry)| block(slot, *next, entry));
+    blocks.collect::<Vec<_>>().join("\n")
+}
+
+fn block(slot: &str, next: bool, entry: &BootEntry) -> String {
+    let mark = if slot == "booted" { '●' } else { ' ' };
+    let mut notes = Vec::new();
+    if next {
+        notes.push("boots next");
+    }
+    if entry.pinned {
+        notes.push("pinned");
+    }
+    let notes = match notes.is_empty() {
+        true => String::new(),
+        false => format!(" ({})", notes.join(", ")),
+    };
+    let mut lines = format!("{mark} {slot}{notes}\n");
+    for (key, value) in facts(entry) {
+        // Writing to a String cannot fail.
+        let _ = writeln!(lines, "    {key:<10}  {value}");
+    }
+    lines
+}
+
+fn facts(entry: &BootEntry) -> Vec<(&'static str, String)> {
+    let mut facts = Vec::new();
+    match &entry.image {
+        Some(image) => {
+            facts.push(("Image", spec(&image.image)));
+            facts.push(("Digest", image.image_digest.clone()));
+            facts.extend(version(image).map(|version| ("Version", version)));
+        }
+        None => facts.push(("Image", "none: not deployed from a container image".into())),
+    }
+    if let Some(ostree) = &entry.ostree {
+        let commit = format!("{}.{}", ostree.checksum, ostree.deploy_serial);
+        facts.push(("Commit", commit));
+        facts.push(("Stateroot", ostree.stateroot.clone()));
+    }
+    if entry.incompatible {
+        let why = "no: rpm-ostree changed it locally";
+        facts.push(("Updatable", why.into()));
+    }
+    if let Some(update) = &entry.cached_update {
+        let version = version(update)
+            .map(|v| format!("{v}, "))
+            .unwrap_or_default();
+        facts.push(("Update", format!("{version}{}", update.image_digest)));
+    }
+    facts
+}
+
+fn version(image: &ImageStatus) -> Option<String> {
+    match (&image.version, &image.timestamp) {
+        (Some(version), Some(time)) => Some(format!("{version} ({time})")),
+        (Some(one), None) | (None, Some(one)) => Some(one.clone()),
+        (None, None) => None,
+    }
+}
+
+fn spec(image: &ImageSpec) -> String {
+    let name = match image.transport.as_str() {
+        "registry" => image.image.clone(),
+        other => format!("{other}:{}", image.image),
+    };
+    match &image.signature {
+        Some(Signature::Insecure) | None => format!("{name} (unverified)"),
+        Some(Signature::ContainerPolicy) => name,
+        Some(Signature::OstreeRemote(remote)) => format!("{name} (ostree remote {remote})"),
+    }
+}

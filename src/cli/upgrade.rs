@@ -1,0 +1,113 @@
+//! `upgrade`, and what `rebase` shares with it: arguments become a request, the walk of
+//! `crate::upgrade` is taken, its report is printed. Decides nothing about images.
+
+use std::sync::Arc;
+
+use anyhow::Result;
+
+use super::args::{FetchArgs, ModeArgs, UpgradeArgs};
+use super::{Context, Outcome, reboot, render_report};
+use crate::progress::ProgressSink;
+use crate::sysroot::{Slot, Sysroot};
+use crate::upgrade::{self, Report, Request, Target};
+
+/// A request as typed.
+#[derive(Debug)]
+pub struct Wanted<'a> {
+    /// The image.
+    pub target: Target,
+    /// How far to go.
+    pub mode: ModeArgs,
+    /// Keep every deployment.
+    pub retain: bool,
+    /// How to fetch.
+    pub fetch: &'a FetchArgs,
+}
+
+/// Brings the host up to date with the image that it follows.
+pub fn run(args: &UpgradeArgs, context: &Context) -> Result<Outcome> {
+    let wanted = Wanted {
+        target: Target::Followed,
+        mode: args.mode,
+        retain: false,
+        fetch: &args.fetch,
+    };
+    let report = carry_out(&wanted, context)?;
+    let unchanged = matches!(report, Report::Unchanged { .. });
+    Ok(match unchanged && args.unchanged_exit_77 {
+        true => Outcome::Unchanged,
+        false => Outcome::Done,
+    })
+}
+
+/// Does what is wanted and prints what came of it.
+pub fn carry_out(wanted: &Wanted<'_>, context: &Context) -> Result<Report> {
+    if wanted.mode.apply {
+        reboot::check(context)?;
+    }
+    let report = match wanted.mode.check {
+        true => check(wanted, context)?,
+        false => deploy(wanted, context)?,
+    };
+    let text = render_report::report(&report);
+    match wanted.mode.check {
+        true => context.print(&text)?,
+        false => context.say(&text)?,
+    }
+    if wanted.mode.apply && waits_for_reboot(&report) {
+        reboot::reboot(context)?;
+    }
+    Ok(report)
+}
+
+fn deploy(wanted: &Wanted<'_>, context: &Context) -> Result<Report> {
+    // Before any thread starts: on a booted host this sets up a mount namespace.
+    let (sysroot, initialised) = upgrade::open(&context.sysroot, &wanted.target)?;
+    if initialised {
+        let place = sysroot.path().display();
+        context.say(&format!(
+            "Made a new sysroot in the empty directory {place}\n"
+        ))?;
+    }
+    let request = request(&sysroot, wanted, context)?;
+    context.block_on(upgrade::run(&sysroot, &request))
+}
+
+fn check(wanted: &Wanted<'_>, context: &Context) -> Result<Report> {
+    let sysroot = Sysroot::open(&context.sysroot)?;
+    let request = request(&sysroot, wanted, context)?;
+    let report = context.block_on(upgrade::check(&sysroot, &request))?;
+    // Whoever may not write, or not now, may still ask; only `status` will not know.
+    let kept = Sysroot::open_locked(&context.sysroot)
+        .and_then(|sysroot| upgrade::record_check(&sysroot, &request, &report));
+    if let Err(error) = kept {
+        tracing::info!("not remembered for `bowline status`: {error:#}");
+    }
+    Ok(report)
+}
+
+fn request(sysroot: &Sysroot, wanted: &Wanted<'_>, context: &Context) -> Result<Request> {
+    let named = context.stateroot.as_deref();
+    let image = upgrade::image(sysroot, &wanted.target, named)?;
+    let progress: Arc<dyn ProgressSink> = context.progress(&image.imgref.to_string())?;
+    Ok(Request {
+        target: wanted.target.clone(),
+        stateroot: context.stateroot.clone(),
+        download_only: wanted.mode.download_only,
+        retain: wanted.retain,
+        arch: context.arch(wanted.fetch),
+        jobs: usize::try_from(wanted.fetch.jobs)?,
+        source: context.source_options(wanted.fetch, progress.clone()),
+        policy: context.policy_paths(),
+        progress,
+    })
+}
+
+/// Something new was deployed, or was staged by an earlier run and still waits.
+fn waits_for_reboot(report: &Report) -> bool {
+    match report {
+        Report::Deployed { .. } => true,
+        Report::Unchanged { slot, .. } => *slot == Slot::Staged,
+        Report::Available { .. } | Report::Downloaded { .. } => false,
+    }
+}

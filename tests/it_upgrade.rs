@@ -1,0 +1,522 @@
+//! The main job from outside: `rebase`, `upgrade`, `rollback` and `status` on scratch sysroots,
+//! with images in OCI layout directories. Needs root (deployments belong to it) and the `ostree`
+//! program; says so and passes where there is no root.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+use bowline::testing::encapsulate::Encapsulation;
+use bowline::testing::fixture::{CommitOptions, Fixture, OS};
+use bowline::testing::{Image, ScratchSysroot};
+use serde_json::{Value, json};
+
+#[allow(clippy::print_stdout, reason = "a test that cannot run says why")]
+fn is_root() -> bool {
+    let root = rustix::process::geteuid().is_root();
+    if !root {
+        println!("skipped: needs root");
+    }
+    root
+}
+
+/// A sysroot, and a layout directory whose tag `os` is followed.
+struct Scene {
+    sysroot: ScratchSysroot,
+    dir: tempfile::TempDir,
+}
+
+impl Scene {
+    fn new() -> Self {
+        Self {
+            sysroot: ScratchSysroot::new().unwrap(),
+            dir: tempfile::tempdir().unwrap(),
+        }
+    }
+
+    fn path(&self) -> &Path {
+        self.sysroot.path()
+    }
+
+    fn image_name(&self, tag: &str) -> String {
+        format!("oci:{}:{tag}", self.dir.path().join("layout").display())
+    }
+
+    fn publish(&self, image: &Image, tag: &str) {
+        let layout = self.dir.path().join("layout");
+        image.write_layout(&layout, tag).unwrap();
+    }
+
+    fn command(&self, args: &[&str]) -> Command {
+        let policy = self.dir.path().join("policy.json");
+        fs::write(
+            &policy,
+            r#"{"default":[{"type":"insecureAcceptAnything"}]}"#,
+        )
+        .unwrap();
+        let mut command = Command::new(env!("CARGO_BIN_EXE_bowline"));
+        command.arg("--sysroot").arg(self.path()).args(args);
+        command.env_clear().env("CONTAINERS_POLICY_JSON", policy);
+        command
+    }
+
+    fn run(&self, args: &[&str]) -> Output {
+        self.command(args).output().unwrap()
+    }
+
+    /// Runs a command that must succeed; its stdout goes out.
+    fn ok(&self, args: &[&str]) -> String {
+        let output = self.run(args);
+        assert_eq!(
+            output.status.code(),
+            Some(0),
+            "{args:?}: {}",
+            stderr(&output)
+        );
+        String::from_utf8(output.stdout).unwrap()
+    }
+
+    /// Runs a command that must fail with a code; its stderr goes out. Nothing may have changed.
+    fn fails(&self, code: i32, args: &[&str]) -> String {
+        let before = self.state();
+        let output = self.run(args);
+        assert_eq!(
+            output.status.code(),
+            Some(code),
+            "{args:?}: {}",
+            stderr(&output)
+        );
+        assert_eq!(String::from_utf8_lossy(&output.stdout), "", "{args:?}");
+        assert_eq!(self.state(), before, "{args:?} changed the sysroot");
+        self.fsck();
+        stderr(&output)
+    }
+
+    /// What boots, what is deployed, and all refs.
+    fn state(&self) -> (Vec<String>, String, Vec<String>) {
+        let mut entries: Vec<_> = fs::read_dir(self.path().join("boot/loader/entries"))
+            .map(|dir| {
+                dir.map(|e| fs::read_to_string(e.unwrap().path()).unwrap())
+                    .collect()
+            })
+            .unwrap_or_default();
+        entries.sort();
+        let sysroot = format!("--sysroot={}", self.path().display());
+        let status = ostree(&["admin", "status", &sysroot]);
+        let mut refs = Vec::new();
+        list_refs(&self.repo().join("refs"), &mut refs);
+        refs.sort();
+        (entries, status, refs)
+    }
+
+    fn repo(&self) -> PathBuf {
+        self.path().join("ostree/repo")
+    }
+
+    fn fsck(&self) {
+        ostree(&[
+            "fsck",
+            "--quiet",
+            &format!("--repo={}", self.repo().display()),
+        ]);
+    }
+
+    fn status(&self) -> Value {
+        serde_json::from_str(&self.ok(&["status", "--json"])).unwrap()
+    }
+
+    fn images(&self) -> String {
+        self.ok(&["image", "list", "--format", "json"])
+    }
+
+    /// The tree of the deployment that boots next.
+    fn next(&self) -> PathBuf {
+        let status = self.status();
+        let ostree = &status["status"]["otherDeployments"][0]["ostree"];
+        let stateroot = ostree["stateroot"].as_str().unwrap();
+        let name = format!(
+            "{}.{}",
+            ostree["checksum"].as_str().unwrap(),
+            ostree["deploySerial"]
+        );
+        self.path()
+            .join("ostree/deploy")
+            .join(stateroot)
+            .join("deploy")
+            .join(name)
+    }
+}
+
+/// Refs with what they point to.
+fn list_refs(dir: &Path, refs: &mut Vec<String>) {
+    for entry in fs::read_dir(dir).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            list_refs(&path, refs);
+        } else {
+            let commit = fs::read_to_string(&path).unwrap();
+            refs.push(format!("{} {}", path.display(), commit.trim()));
+        }
+    }
+}
+
+fn ostree(args: &[&str]) -> String {
+    let output = Command::new("ostree").args(args).output().unwrap();
+    assert!(
+        output.status.success(),
+        "ostree {args:?}: {}",
+        stderr(&output)
+    );
+    String::from_utf8(output.stdout).unwrap()
+}
+
+fn stderr(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stderr).into_owned()
+}
+
+/// The fixture OS as an image; `more` are further fixture lines.
+fn os(version: &str, more: &str) -> Image {
+    let fixture = Fixture::new().unwrap();
+    let mut options = CommitOptions::default();
+    options.metadata[0].1 = version.into();
+    let commit = fixture
+        .commit_with(&format!("{OS}\n{more}"), &options)
+        .unwrap();
+    let image = Encapsulation::chunked()
+        .image(fixture.repo(), &commit)
+        .unwrap();
+    image.build()
+}
+
+#[test]
+fn rebase_upgrade_roll_back() {
+    if !is_root() {
+        return;
+    }
+    let scene = Scene::new();
+    let name = scene.image_name("os");
+    let (one, two) = (os("1", ""), os("2", "file /usr/bin/new 0 0 755 new"));
+    scene.publish(&one, "os");
+    let said = scene.ok(&["rebase", &name]);
+    assert!(said.contains("it boots next"), "{said}");
+    fs::write(scene.next().join("etc/motd"), "mine\n").unwrap();
+
+    let said = scene.ok(&["upgrade"]);
+    assert!(
+        said.starts_with(&format!("No change: {name} (unverified)")),
+        "{said}"
+    );
+    let output = scene.run(&["upgrade", "--unchanged-exit-77"]);
+    assert_eq!(output.status.code(), Some(77));
+    let output = scene.run(&["upgrade", "--check", "--unchanged-exit-77"]);
+    assert_eq!(output.status.code(), Some(77));
+
+    scene.publish(&two, "os");
+    let before = scene.state();
+    let said = scene.ok(&["upgrade", "--check"]);
+    assert!(
+        said.starts_with(&format!("Update available: {name} (unverified)\n")),
+        "{said}"
+    );
+    assert!(said.contains(&two.digest().to_string()), "{said}");
+    assert_eq!(scene.state(), before, "a check changed something");
+    let cached = &scene.status()["status"]["otherDeployments"][0]["cachedUpdate"];
+    assert_eq!(cached["imageDigest"], two.digest().to_string());
+    assert_eq!(cached["version"], "2");
+
+    scene.ok(&["upgrade"]);
+    scene.fsck();
+    assert_eq!(
+        fs::read_to_string(scene.next().join("etc/motd")).unwrap(),
+        "mine\n"
+    );
+    assert!(scene.next().join("usr/bin/new").exists());
+    let status = scene.status();
+    let digest = |status: &Value, at: &str| status.pointer(at).unwrap().clone();
+    let (next, rollback) = (
+        "/status/otherDeployments/0/image/imageDigest",
+        "/status/rollback/image/imageDigest",
+    );
+    assert_eq!(digest(&status, next), two.digest().to_string());
+    assert_eq!(digest(&status, rollback), one.digest().to_string());
+    assert_eq!(
+        digest(&status, "/status/rollback/cachedUpdate"),
+        Value::Null
+    );
+
+    let said = scene.ok(&["rollback"]);
+    assert!(said.contains(" boots next"), "{said}");
+    assert_eq!(digest(&scene.status(), next), one.digest().to_string());
+    scene.ok(&["rollback"]);
+    assert_eq!(scene.status(), status, "two rollbacks changed something");
+    scene.fsck();
+}
+
+#[test]
+fn the_status_has_the_fields_of_the_schema() {
+    if !is_root() {
+        return;
+    }
+    let scene = Scene::new();
+    scene.publish(&os("1", ""), "os");
+    let empty = scene.status();
+    assert_eq!(
+        empty,
+        json!({
+            "apiVersion": "org.containers.bootc/v1",
+            "kind": "BootcHost",
+            "metadata": {"name": "host"},
+            "spec": {"image": null, "bootOrder": "default"},
+            "status": {
+                "staged": null,
+                "booted": null,
+                "rollback": null,
+                "otherDeployments": [],
+                "rollbackQueued": false,
+                "type": null,
+            },
+        })
+    );
+    assert_eq!(scene.ok(&["status"]), "Nothing is deployed\n");
+
+    scene.ok(&["rebase", &scene.image_name("os")]);
+    let image = json!({
+        "image": scene.image_name("os").strip_prefix("oci:").unwrap(),
+        "transport": "oci",
+        "signature": "insecure",
+    });
+    let status = scene.status();
+    let entry = &status["status"]["otherDeployments"][0];
+    assert_eq!(status["spec"]["image"], image);
+    assert_eq!(
+        *entry,
+        json!({
+            "image": {
+                "image": image,
+                "version": "1",
+                "timestamp": "2026-01-01T00:00:00Z",
+                "imageDigest": os("1", "").digest().to_string(),
+                "architecture": bowline::image::host_arch(),
+            },
+            "cachedUpdate": null,
+            "incompatible": false,
+            "pinned": false,
+            "store": "ostreeContainer",
+            "ostree": {
+                "stateroot": "default",
+                "checksum": entry["ostree"]["checksum"],
+                "deploySerial": 0,
+            },
+        })
+    );
+    let yaml: Value = serde_yaml_ng::from_str(&scene.ok(&["status", "--format", "yaml"])).unwrap();
+    assert_eq!(yaml, status);
+    let checksum = entry["ostree"]["checksum"].as_str().unwrap();
+    assert_eq!(
+        scene.ok(&["status"]),
+        format!(
+            "  deployed (boots next)\n    Image       {} (unverified)\n    Digest      {}\n    \
+             Version     1 (2026-01-01T00:00:00Z)\n    Commit      {checksum}.0\n    \
+             Stateroot   default\n",
+            scene.image_name("os"),
+            os("1", "").digest(),
+        )
+    );
+}
+
+#[test]
+fn images_go_with_the_deployments_that_followed_them() {
+    if !is_root() {
+        return;
+    }
+    let scene = Scene::new();
+    for (tag, version) in [("a", "1"), ("b", "2"), ("c", "3"), ("mine", "4")] {
+        scene.publish(
+            &os(version, &format!("file /usr/bin/{tag} 0 0 755 {tag}")),
+            tag,
+        );
+    }
+    scene.ok(&["image", "pull", &scene.image_name("mine")]);
+    let has = |tag: &str| {
+        scene
+            .images()
+            .contains(&format!("{}\"", scene.image_name(tag)))
+    };
+    scene.ok(&["rebase", &scene.image_name("a")]);
+    scene.ok(&["rebase", &scene.image_name("b")]);
+    assert!(has("a") && has("b"), "{}", scene.images());
+    scene.ok(&["rebase", &scene.image_name("c")]);
+    assert!(!has("a"), "{}", scene.images());
+    assert!(has("b") && has("c") && has("mine"), "{}", scene.images());
+    scene.fsck();
+    scene.ok(&["rebase", "--retain", &scene.image_name("a")]);
+    assert!(
+        has("a") && has("b") && has("c") && has("mine"),
+        "{}",
+        scene.images()
+    );
+    scene.fsck();
+}
+
+#[test]
+fn a_download_is_deployed_by_the_next_upgrade() {
+    if !is_root() {
+        return;
+    }
+    let scene = Scene::new();
+    scene.publish(&os("1", ""), "os");
+    scene.ok(&["rebase", &scene.image_name("os")]);
+    let two = os("2", "file /usr/bin/new 0 0 755 new");
+    scene.publish(&two, "os");
+    let entries = scene.state().0;
+    let said = scene.ok(&["upgrade", "--download-only"]);
+    assert!(said.contains("It is not deployed"), "{said}");
+    assert_eq!(scene.state().0, entries);
+    // Every layer is here: the upgrade needs the manifest and nothing else.
+    let blobs = scene.dir.path().join("layout/blobs/sha256");
+    for digest in two.blobs.keys() {
+        fs::remove_file(blobs.join(digest.hex())).unwrap();
+    }
+    let said = scene.ok(&["upgrade"]);
+    assert!(said.contains("Fetched     nothing"), "{said}");
+    assert!(scene.next().join("usr/bin/new").exists());
+    scene.fsck();
+}
+
+#[test]
+fn what_cannot_be_deployed_is_refused_before_anything_changes() {
+    if !is_root() {
+        return;
+    }
+    let scene = Scene::new();
+    let no_image = "hint: follow an image first: `bowline rebase IMAGE`\n";
+    let said = scene.fails(2, &["upgrade"]);
+    assert_eq!(said, format!("error: nothing is deployed\n{no_image}"));
+    scene.fails(2, &["rollback"]);
+
+    scene.publish(&os("1", ""), "os");
+    let said = scene.fails(2, &["rebase", "--apply", &scene.image_name("os")]);
+    assert!(said.contains("did not boot from"), "{said}");
+    scene.ok(&["rebase", &scene.image_name("os")]);
+    let said = scene.fails(7, &["rollback"]);
+    assert!(
+        said.contains("no other deployment to roll back to in stateroot default"),
+        "{said}"
+    );
+    scene.fails(2, &["upgrade", "--apply"]);
+    scene.fails(2, &["rollback", "--apply"]);
+
+    // An image that says it boots and does not.
+    let lines: String = OS
+        .lines()
+        .filter(|l| !l.contains("vmlinuz"))
+        .map(|l| format!("{l}\n"))
+        .collect();
+    let fixture = Fixture::new().unwrap();
+    let commit = fixture.commit(&lines).unwrap();
+    let image = Encapsulation::default()
+        .image(fixture.repo(), &commit)
+        .unwrap();
+    scene.publish(&image.build(), "dead");
+    let said = scene.fails(7, &["rebase", &scene.image_name("dead")]);
+    assert!(said.contains("the image does not boot"), "{said}");
+    // One that does not say so, and one for another machine.
+    let mut unlabelled = image.clone();
+    unlabelled
+        .labels
+        .retain(|key, _| key != "ostree.bootable" && key != "containers.bootc");
+    scene.publish(&unlabelled.build(), "plain");
+    scene.fails(7, &["rebase", &scene.image_name("plain")]);
+    let mut foreign = image;
+    foreign.architecture = "s390x".into();
+    scene.publish(&foreign.build(), "foreign");
+    let said = scene.fails(7, &["rebase", &scene.image_name("foreign")]);
+    assert!(said.contains("linux/s390x"), "{said}");
+    scene.fails(3, &["rebase", &scene.image_name("missing")]);
+    scene.fails(
+        2,
+        &["rebase", "--stateroot", "../x", &scene.image_name("os")],
+    );
+}
+
+#[test]
+fn a_refused_signature_changes_nothing() {
+    if !is_root() {
+        return;
+    }
+    let scene = Scene::new();
+    scene.publish(&os("1", ""), "os");
+    let name = scene.image_name("os");
+    let policy = scene.dir.path().join("reject.json");
+    fs::write(&policy, r#"{"default":[{"type":"reject"}]}"#).unwrap();
+    let before = scene.state();
+    let output = scene
+        .command(&["rebase", &name])
+        .env("CONTAINERS_POLICY_JSON", policy)
+        .output();
+    let output = output.unwrap();
+    assert_eq!(output.status.code(), Some(4), "{}", stderr(&output));
+    assert_eq!(scene.state(), before);
+    scene.fails(4, &["rebase", &format!("ostree-image-signed:{name}")]);
+}
+
+#[test]
+fn only_an_empty_directory_becomes_a_sysroot() {
+    if !is_root() {
+        return;
+    }
+    let scene = Scene::new();
+    scene.publish(&os("1", ""), "os");
+    let name = scene.image_name("os");
+    fs::remove_dir_all(scene.path().join("ostree")).unwrap();
+    let precious = scene.path().join("precious");
+    fs::write(&precious, "").unwrap();
+    let refused = |args: &[&str], words: &str| {
+        let output = scene.run(args);
+        assert_eq!(output.status.code(), Some(2), "{}", stderr(&output));
+        assert!(stderr(&output).contains(words), "{}", stderr(&output));
+    };
+    refused(&["rebase", &name], "is not a sysroot");
+    refused(&["status"], "is not a sysroot");
+    assert!(!scene.path().join("ostree").exists());
+    fs::remove_file(precious).unwrap();
+
+    for args in [
+        &["status"][..],
+        &["upgrade"],
+        &["rebase", "--check", &name],
+        &["rollback"],
+    ] {
+        refused(args, "is empty: nothing is deployed there yet");
+    }
+    refused(&["rebase", "--apply", &name], "did not boot from");
+    assert!(!scene.path().join("ostree").exists());
+    let said = scene.ok(&["rebase", &name]);
+    assert!(
+        said.starts_with("Made a new sysroot in the empty directory "),
+        "{said}"
+    );
+    scene.fsck();
+    assert!(scene.next().join("usr/bin/hello").exists());
+}
+
+#[test]
+fn a_second_bowline_is_told_to_wait() {
+    if !is_root() {
+        return;
+    }
+    let scene = Scene::new();
+    scene.publish(&os("1", ""), "os");
+    let held = bowline::sysroot::Sysroot::open_locked(scene.path()).unwrap();
+    for args in [
+        &["rebase", &scene.image_name("os")][..],
+        &["upgrade"],
+        &["rollback"],
+    ] {
+        let said = scene.fails(5, args);
+        assert!(said.contains("ostree/lock"), "{said}");
+    }
+    scene.ok(&["status"]);
+    drop(held);
+    scene.ok(&["rebase", &scene.image_name("os")]);
+}
