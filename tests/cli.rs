@@ -189,3 +189,36 @@ fn a_progress_descriptor_must_be_open_for_writing() {
         assert_eq!(output.status.code(), Some(2), "{number}");
     }
 }
+/// Command lines of the documentation: indented lines that begin with `bowline`.
+fn documented() -> Vec<(String, String)> {
+    let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR"));
+    let book = std::fs::read_dir(root.join("docs/src")).unwrap();
+    let mut pages: Vec<_> = book.map(|entry| entry.unwrap().path()).collect();
+    pages.sort();
+    let lines = |path: std::path::PathBuf| {
+        let text = std::fs::read_to_string(&path).unwrap();
+        let name = path.file_name().unwrap().to_string_lossy().into_owned();
+        let lines = text.lines().filter_map(|line| line.strip_prefix("    "));
+        let commands = lines.filter(|line| line.starts_with("bowline "));
+        commands
+            .map(|line| (name.clone(), line.into()))
+            .collect::<Vec<_>>()
+    };
+    pages.into_iter().flat_map(lines).collect()
+}
+
+#[test]
+fn every_documented_command_line_parses() {
+    let documented = documented();
+    assert!(documented.len() >= 10, "{documented:?}");
+    for (page, line) in documented {
+        let command = line.split('#').next().unwrap();
+        // Redirections are the shell's.
+        let words = command
+            .split_whitespace()
+            .take_while(|word| !word.contains('>'));
+        if let Err(error) = <Cli as clap::Parser>::try_parse_from(words) {
+            panic!("{page}: {line}: {error}");
+        }
+    }
+}

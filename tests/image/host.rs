@@ -39,17 +39,22 @@ fn large(scene: &Scene) -> String {
     scene.offer(&image.build(), "1")
 }
 
+/// Eight megabytes that look small from outside.
+fn inflating(scene: &Scene) -> String {
+    let words = "a word ".repeat(8_000_000 / 7);
+    let image = ImageBuilder::default().derived(&format!("file /usr/large 0 0 644 {words}"));
+    scene.offer(&image.unwrap().build(), "1")
+}
+
 #[test]
 fn a_full_disk_exits_with_6_and_leaves_a_sound_repository() {
     if !is_root() {
         return;
     }
-    let scene = Scene::new();
-    let image = large(&scene);
     let script = r#"
         mkdir $DIR/small
         mount -t tmpfs -o size=6m tmpfs $DIR/small
-        ostree init --repo=$DIR/small/repo --mode=archive
+        ostree init --repo=$DIR/small/repo --mode=bare
         code=0
         $BOWLINE image pull --repo $DIR/small/repo $IMAGE || code=$?
         ostree fsck --quiet --repo=$DIR/small/repo >&2
@@ -58,16 +63,19 @@ fn a_full_disk_exits_with_6_and_leaves_a_sound_repository() {
         $BOWLINE -q image pull --repo $DIR/small/repo $IMAGE >$DIR/again
         exit $code
     "#;
-    let output = in_namespace(&scene, &image, script);
-    let text = stderr(&output);
-    assert_eq!(output.status.code(), Some(6), "{text}");
-    assert!(
-        text.contains("layer 1 of 1") && text.contains("\nhint: free some space"),
-        "{text}"
-    );
-    assert_eq!(String::from_utf8_lossy(&output.stdout), "");
-    let again = std::fs::read_to_string(scene.dir.path().join("again")).unwrap();
-    assert!(again.contains("\nCommit  "), "{again}");
+    let offers: [(fn(&Scene) -> String, &str); 2] =
+        [(large, "needs at least"), (inflating, "layer 1 of 1")];
+    for (offer, says) in offers {
+        let scene = Scene::new();
+        let output = in_namespace(&scene, &offer(&scene), script);
+        let text = stderr(&output);
+        assert_eq!(output.status.code(), Some(6), "{text}");
+        assert!(text.contains(says), "{text}");
+        assert!(text.contains("\nhint: free some space"), "{text}");
+        assert_eq!(String::from_utf8_lossy(&output.stdout), "");
+        let again = std::fs::read_to_string(scene.dir.path().join("again")).unwrap();
+        assert!(again.contains("\nCommit  "), "{again}");
+    }
 }
 
 #[test]
