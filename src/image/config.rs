@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use serde::Deserialize;
 
-use super::{Digest, ManifestError};
+use super::{Digest, ManifestError, Platform};
 
 /// An image config: typed view plus the exact bytes.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -69,6 +69,13 @@ impl ImageConfig {
         label("org.opencontainers.image.version").or_else(|| label("version"))
     }
 
+    /// Whether the image is for Linux on `arch` (a GOARCH word; a variant behind it is for the
+    /// choice from an index and does not count here).
+    pub fn is_for(&self, arch: &str) -> bool {
+        let host = Platform::linux(arch);
+        self.os == host.os && self.architecture == host.architecture
+    }
+
     /// Whether the image says that it boots (`ostree.bootable` or `containers.bootc`).
     pub fn is_bootable(&self) -> bool {
         ["ostree.bootable", "containers.bootc"]
@@ -123,5 +130,17 @@ mod tests {
         assert_eq!(both.version(), Some("42.1"));
         assert_eq!(with(r#""version":"old""#).version(), Some("old"));
         assert!(with(r#""containers.bootc":"""#).is_bootable());
+    }
+
+    #[test]
+    fn an_image_is_for_one_architecture() {
+        let on = |os: &str, arch: &str| {
+            let raw = format!(r#"{{"architecture":"{arch}","os":"{os}","rootfs":{{}}}}"#);
+            ImageConfig::parse(raw.into()).unwrap()
+        };
+        assert!(on("linux", "amd64").is_for("amd64"));
+        assert!(on("linux", "arm").is_for("arm/v7"));
+        assert!(!on("linux", "amd64").is_for("arm64"));
+        assert!(!on("windows", "amd64").is_for("amd64"));
     }
 }

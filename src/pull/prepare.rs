@@ -110,7 +110,7 @@ fn check(
     options: &PullOptions,
 ) -> Result<(), Unsuitable> {
     let image = imgref.to_string();
-    if config.architecture != options.arch || config.os != "linux" {
+    if !config.is_for(&options.arch) {
         let found = format!("{}/{}", config.os, config.architecture);
         let wanted = format!("linux/{}", options.arch);
         return Err(Unsuitable::Architecture {

@@ -55,6 +55,13 @@ impl TarIndex {
             place: path.into(),
             detail,
         };
+        let mut start = [0; 8];
+        let count = file.read_at(&mut start, 0);
+        let count = count.map_err(|source| io_error(path, source))?;
+        if let Some((kind, command)) = compression(&start[..count]) {
+            let hint = format!("decompress it first: {command} {path}");
+            return Err(refused(format!("it is compressed with {kind}; {hint}")));
+        }
         let members = Scan::new(&file, length).run().map_err(refused)?;
         Ok(Self {
             file: Arc::new(file),
@@ -151,12 +158,6 @@ impl<'a> Scan<'a> {
     }
 
     fn run(mut self) -> Result<HashMap<String, Member>, String> {
-        let start = self.bytes(self.length.min(8))?;
-        if let Some((kind, command)) = compression(&start) {
-            return Err(format!(
-                "it is compressed with {kind}; decompress it first: {command}"
-            ));
-        }
         while let Some(header) = self.header()? {
             let kind = header.entry_type();
             let own = header.entry_size().map_err(|error| error.to_string())?;
@@ -164,7 +165,10 @@ impl<'a> Scan<'a> {
                 EntryType::Regular | EntryType::Continuous | EntryType::GNUSparse => {
                     self.size.take().unwrap_or(own)
                 }
-                _ => own,
+                EntryType::GNULongName | EntryType::GNULongLink => own,
+                EntryType::XHeader | EntryType::XGlobalHeader => own,
+                // All others have no content, whatever their header says.
+                _ => 0,
             };
             let padded = size.div_ceil(BLOCK).checked_mul(BLOCK);
             let end = padded.and_then(|padded| self.offset.checked_add(padded));
@@ -305,10 +309,10 @@ fn clean(name: &str) -> Option<String> {
 /// What a file is compressed with, by its first bytes, and what undoes it.
 fn compression(start: &[u8]) -> Option<(&'static str, &'static str)> {
     let known: [(&[u8], _); 4] = [
-        (b"\x1f\x8b", ("gzip", "gunzip FILE")),
-        (b"\x28\xb5\x2f\xfd", ("zstd", "zstd -d FILE")),
-        (b"\xfd7zXZ\0", ("xz", "unxz FILE")),
-        (b"BZh", ("bzip2", "bunzip2 FILE")),
+        (b"\x1f\x8b", ("gzip", "gunzip")),
+        (b"\x28\xb5\x2f\xfd", ("zstd", "zstd -d")),
+        (b"\xfd7zXZ\0", ("xz", "unxz")),
+        (b"BZh", ("bzip2", "bunzip2")),
     ];
     let found = known.iter().find(|(magic, _)| start.starts_with(magic));
     found.map(|(_, words)| *words)

@@ -108,6 +108,40 @@ fn damaged_archives_are_refused() {
 }
 
 #[test]
+fn what_has_no_content_has_none_whatever_its_header_says() {
+    let mut header = Header::new_gnu();
+    header.set_path("dir").unwrap();
+    header.set_entry_type(EntryType::Directory);
+    header.set_size(4096);
+    header.set_cksum();
+    let mut bytes = header.as_bytes().to_vec();
+    bytes.extend(archive(&[("a", FILE, "", b"1")]));
+    assert_eq!(index(&bytes).unwrap().open("a").unwrap().size, 1);
+}
+
+#[test]
+fn an_extended_header_speaks_for_the_next_member() {
+    let long = "p".repeat(300);
+    let mut builder = tar::Builder::new(Vec::new());
+    let records = [("path", long.as_bytes()), ("size", b"5")];
+    builder.append_pax_extensions(records).unwrap();
+    let mut header = Header::new_ustar();
+    header.set_path("short").unwrap();
+    header.set_size(5);
+    header.set_cksum();
+    builder.append(&header, &b"hello"[..]).unwrap();
+    builder
+        .append_data(&mut header, "next", &b"world"[..])
+        .unwrap();
+    let index = index(&builder.into_inner().unwrap()).unwrap();
+    for (name, content) in [(&*long, b"hello"), ("next", b"world")] {
+        let file = index.open(name).unwrap();
+        assert_eq!(read_bounded(file.reader, name).unwrap(), content);
+    }
+    assert!(index.open("short").is_err());
+}
+
+#[test]
 fn sizes_beyond_the_file_are_refused() {
     let mut header = Header::new_gnu();
     header.set_size(u64::MAX / 2);
