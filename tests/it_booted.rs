@@ -1,0 +1,310 @@
+//! A host that runs from a deployment, as far as libostree can tell: the deployment is the root
+//! of a private mount namespace with `/run/ostree-booted` in it. Shows what only a booted host
+//! does: staging, finishing at shutdown, a read-only `/sysroot`. Needs root, the programs
+//! `ostree`, `unshare`, `mount` and `chroot`, and a merged `/usr`; says so and passes otherwise.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+use bowline::sysroot::{Slot, Sysroot};
+use bowline::testing::encapsulate::Encapsulation;
+use bowline::testing::fixture::{CommitOptions, Fixture, OS};
+use bowline::testing::{Image, ScratchSysroot};
+use serde_json::Value;
+
+/// Directories that the host's programs need in the deployment's root.
+const LINKS: &str = "
+    link /bin usr/bin
+    link /sbin usr/sbin
+    link /lib usr/lib
+    link /lib64 usr/lib64
+    dir /mnt 0 0 755
+";
+
+/// In mount and process namespaces of its own (libostree compares its mount namespace with that
+/// of process 1), makes `$1` a root in which the deployment `$2` of the sysroot `$3` runs, with `$4` as `/run`
+/// and `$5` as `/tmp`, and runs the rest there.
+const BOOT: &str = r#"
+set -eu
+root=$1 deployment=$2 sysroot=$3 run=$4 tmp=$5 program=$6; shift 6
+mount --bind "$deployment" "$root"
+mount --bind "$sysroot" "$root/sysroot"
+mount --bind "$sysroot/boot" "$root/boot"
+mount --bind "$run" "$root/run"
+mount --bind "$tmp" "$root/tmp"
+mount --bind "$program" "$root/mnt"
+mount -t proc proc "$root/proc"
+mount --rbind /dev "$root/dev"
+mount --rbind /usr "$root/usr"
+[ -z "${READ_ONLY:-}" ] || { mount -o remount,bind,ro "$root/sysroot"; mount -o remount,bind,ro "$root/boot"; }
+exec chroot "$root" "$@"
+"#;
+
+#[allow(clippy::print_stdout, reason = "a test that cannot run says why")]
+fn can_run() -> bool {
+    let merged = Path::new("/lib").is_symlink();
+    let root = rustix::process::geteuid().is_root();
+    let mut unshare = Command::new("unshare");
+    let unshare = unshare.args(["-m", "-p", "-f", "--", "mount", "-t", "proc", "x", "/mnt"]);
+    let can = root && merged && unshare.output().is_ok_and(|o| o.status.success());
+    if !can {
+        println!("skipped: needs root, a merged /usr and mount namespaces");
+    }
+    can
+}
+
+struct Machine {
+    sysroot: ScratchSysroot,
+    dir: tempfile::TempDir,
+    deployment: PathBuf,
+    read_only: bool,
+}
+
+impl Machine {
+    /// Deploys an image from outside and boots into it.
+    fn new(image: &Image) -> Self {
+        let sysroot = ScratchSysroot::new().unwrap();
+        let dir = tempfile::tempdir().unwrap();
+        for name in ["root", "run", "tmp"] {
+            fs::create_dir(dir.path().join(name)).unwrap();
+        }
+        let policy = r#"{"default":[{"type":"insecureAcceptAnything"}]}"#;
+        fs::write(dir.path().join("tmp/policy.json"), policy).unwrap();
+        let mut machine = Self {
+            deployment: PathBuf::new(),
+            read_only: false,
+            sysroot,
+            dir,
+        };
+        // The layout must have the same path inside and outside.
+        machine.publish(image);
+        let output = Command::new(env!("CARGO_BIN_EXE_bowline"))
+            .args(["rebase", "--sysroot"])
+            .arg(machine.sysroot.path())
+            .arg(format!("oci:{}:os", machine.layout().display()))
+            .env(
+                "CONTAINERS_POLICY_JSON",
+                machine.dir.path().join("tmp/policy.json"),
+            )
+            .output();
+        good(&output.unwrap());
+        let origin = machine.origin();
+        let text = fs::read_to_string(&origin).unwrap();
+        let inside = text.replace(machine.layout().to_str().unwrap(), "/tmp/layout");
+        fs::write(origin, inside).unwrap();
+        machine.reboot();
+        machine
+    }
+
+    fn layout(&self) -> PathBuf {
+        self.dir.path().join("tmp/layout")
+    }
+
+    fn publish(&self, image: &Image) {
+        image.write_layout(&self.layout(), "os").unwrap();
+    }
+
+    fn first(&self) -> PathBuf {
+        let sysroot = Sysroot::open(self.sysroot.path()).unwrap();
+        sysroot.directory(&sysroot.deployments().unwrap()[0].id)
+    }
+
+    fn origin(&self) -> PathBuf {
+        let first = self.first();
+        let name = first.file_name().unwrap().to_str().unwrap();
+        first.with_file_name(format!("{name}.origin"))
+    }
+
+    /// Starts the first deployment of the boot order with a fresh `/run`.
+    fn reboot(&mut self) {
+        let run = self.dir.path().join("run");
+        fs::remove_dir_all(&run).unwrap();
+        fs::create_dir(&run).unwrap();
+        fs::write(run.join("ostree-booted"), "").unwrap();
+        self.deployment = self.first();
+    }
+
+    fn run(&self, args: &[&str]) -> Output {
+        let program = Path::new(env!("CARGO_BIN_EXE_bowline")).parent().unwrap();
+        let mut command = Command::new("unshare");
+        command.args(["-m", "-p", "-f", "--propagation", "private"]);
+        command.args(["--", "sh", "-c", BOOT, "sh"]);
+        command.args([
+            &self.dir.path().join("root"),
+            &self.deployment,
+            self.sysroot.path(),
+            &self.dir.path().join("run"),
+            &self.dir.path().join("tmp"),
+            program,
+        ]);
+        command
+            .args(args)
+            .env("CONTAINERS_POLICY_JSON", "/tmp/policy.json");
+        if self.read_only {
+            command.env("READ_ONLY", "1");
+        }
+        command.output().unwrap()
+    }
+
+    fn ok(&self, args: &[&str]) -> String {
+        let output = self.run(args);
+        good(&output);
+        String::from_utf8(output.stdout).unwrap()
+    }
+
+    fn bowline(&self, args: &[&str]) -> String {
+        self.ok(&[&["/mnt/bowline"], args].concat())
+    }
+
+    fn status(&self) -> Value {
+        let status = self.bowline(&["status", "--json"]);
+        let mut status: Value = serde_json::from_str(&status).unwrap();
+        status["status"].take()
+    }
+
+    /// Versions of staged, booted and rollback.
+    fn versions(&self) -> [Option<String>; 3] {
+        let status = self.status();
+        ["staged", "booted", "rollback"].map(|slot| {
+            let version = status[slot]["image"]["version"].as_str();
+            version.map(str::to_owned)
+        })
+    }
+
+    /// What `ostree-finalize-staged.service` does at shutdown, then a boot.
+    fn restart(&mut self) {
+        self.ok(&["ostree", "admin", "finalize-staged"]);
+        self.reboot();
+    }
+
+    fn fsck(&self) {
+        let repo = format!(
+            "--repo={}",
+            self.sysroot.path().join("ostree/repo").display()
+        );
+        good(
+            &Command::new("ostree")
+                .args(["fsck", "--quiet", &repo])
+                .output()
+                .unwrap(),
+        );
+    }
+}
+
+fn good(output: &Output) {
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(0), "{said}");
+}
+
+fn os(version: &str) -> Image {
+    let fixture = Fixture::new().unwrap();
+    let mut options = CommitOptions::default();
+    options.metadata[0].1 = version.into();
+    let lines = format!("{OS}\n{LINKS}\nfile /usr/share/version 0 0 644 {version}");
+    let commit = fixture.commit_with(&lines, &options).unwrap();
+    let image = Encapsulation::chunked()
+        .image(fixture.repo(), &commit)
+        .unwrap();
+    image.build()
+}
+
+fn versions(expected: [&str; 3]) -> [Option<String>; 3] {
+    expected.map(|version| (!version.is_empty()).then(|| version.to_owned()))
+}
+
+#[test]
+fn an_upgrade_is_staged_and_boots_after_the_restart() {
+    if !can_run() {
+        return;
+    }
+    let mut machine = Machine::new(&os("1"));
+    assert_eq!(machine.versions(), versions(["", "1", ""]));
+    assert_eq!(machine.status()["type"], "bootcHost");
+
+    machine.publish(&os("2"));
+    let said = machine.bowline(&["upgrade"]);
+    assert!(said.contains("; it boots at the next restart\n"), "{said}");
+    assert_eq!(machine.versions(), versions(["2", "1", ""]));
+    let said = machine.bowline(&["upgrade"]);
+    assert!(said.contains("is staged already"), "{said}");
+    // A newer one replaces it.
+    machine.publish(&os("3"));
+    machine.bowline(&["upgrade"]);
+    assert_eq!(machine.versions(), versions(["3", "1", ""]));
+    machine.fsck();
+
+    fs::write(machine.deployment.join("etc/motd"), "late edit\n").unwrap();
+    machine.restart();
+    assert_eq!(machine.versions(), versions(["", "3", "1"]));
+    let motd = fs::read_to_string(machine.deployment.join("etc/motd")).unwrap();
+    assert_eq!(motd, "late edit\n");
+    let said = machine.bowline(&["upgrade"]);
+    assert!(said.contains("runs already"), "{said}");
+    machine.fsck();
+}
+
+#[test]
+fn a_rollback_discards_what_is_staged_and_only_then_goes_back() {
+    if !can_run() {
+        return;
+    }
+    let mut machine = Machine::new(&os("1"));
+    machine.publish(&os("2"));
+    machine.bowline(&["upgrade"]);
+    machine.restart();
+    machine.publish(&os("3"));
+    machine.bowline(&["upgrade"]);
+    assert_eq!(machine.versions(), versions(["3", "2", "1"]));
+
+    let said = machine.bowline(&["rollback"]);
+    assert!(said.starts_with("Discarded the staged update "), "{said}");
+    assert_eq!(machine.versions(), versions(["", "2", "1"]));
+    assert_eq!(machine.status()["rollbackQueued"], false);
+
+    machine.bowline(&["rollback"]);
+    assert_eq!(machine.versions(), versions(["", "2", "1"]));
+    assert_eq!(machine.status()["rollbackQueued"], true);
+    machine.bowline(&["rollback"]);
+    assert_eq!(machine.status()["rollbackQueued"], false);
+    machine.bowline(&["rollback"]);
+    machine.restart();
+    assert_eq!(machine.versions(), versions(["", "1", "2"]));
+    machine.fsck();
+}
+
+#[test]
+fn a_read_only_sysroot_is_written_in_a_namespace_of_our_own() {
+    if !can_run() {
+        return;
+    }
+    let mut machine = Machine::new(&os("1"));
+    machine.publish(&os("2"));
+    machine.read_only = true;
+    assert!(!machine.run(&["touch", "/sysroot/x"]).status.success());
+    assert_eq!(machine.versions(), versions(["", "1", ""]));
+    machine.bowline(&["upgrade"]);
+    assert_eq!(machine.versions(), versions(["2", "1", ""]));
+    machine.restart();
+    assert_eq!(machine.versions(), versions(["", "2", "1"]));
+    machine.fsck();
+}
+
+#[test]
+fn the_physical_root_is_the_running_system() {
+    if !can_run() {
+        return;
+    }
+    let machine = Machine::new(&os("1"));
+    machine.publish(&os("2"));
+    machine.bowline(&["--sysroot", "/sysroot", "upgrade"]);
+    assert_eq!(machine.versions(), versions(["2", "1", ""]));
+    let outside = Sysroot::open(machine.sysroot.path()).unwrap();
+    let slots: Vec<_> = outside
+        .deployments()
+        .unwrap()
+        .iter()
+        .map(|d| d.slot)
+        .collect();
+    assert_eq!(slots, [Slot::Other], "something was finished at once");
+}
