@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 
 use serde::Deserialize;
 use serde::de::IgnoredAny;
+use serde_json::Value;
 use thiserror::Error;
 
 use super::{Digest, Index, IndexEntry, Platform};
@@ -104,22 +105,37 @@ impl Manifest {
         self.digest
     }
 
-    /// The manifest as OCI JSON, which is what an ostree merge commit stores: a Docker manifest
-    /// is converted (media types only; every digest and size stays, so it goes on naming the
-    /// config and the layers that were fetched), an OCI one is as it came.
+    /// The manifest as OCI JSON, which is what an ostree merge commit stores.
+    ///
+    /// An OCI manifest is as it came. A Docker manifest is converted: media types only, so it goes
+    /// on naming the config and the layers that were fetched. In both, a size of -1 becomes 0,
+    /// since ostree-ext cannot read a stored manifest with a negative number in it.
     pub fn to_oci_json(&self) -> String {
-        let parsed = serde_json::from_slice(&self.raw).ok();
-        let Some(mut json) = parsed.filter(|_: &serde_json::Value| self.docker) else {
+        let blobs = || std::iter::once(&self.config).chain(&self.layers);
+        let unchanged = !self.docker && blobs().all(|blob| blob.size.is_some());
+        let parsed = serde_json::from_slice::<Value>(&self.raw).ok();
+        let Some(mut json) = parsed.filter(|_| !unchanged) else {
             return String::from_utf8_lossy(&self.raw).into_owned();
         };
-        json["mediaType"] = OCI_MANIFEST.into();
-        json["config"]["mediaType"] = OCI_CONFIG.into();
+        if self.docker {
+            json["mediaType"] = OCI_MANIFEST.into();
+            json["config"]["mediaType"] = OCI_CONFIG.into();
+        }
+        amend(&mut json["config"], &self.config);
         let layers = json["layers"].as_array_mut().into_iter().flatten();
         for (layer, descriptor) in layers.zip(&self.layers) {
-            layer["mediaType"] = oci_layer_type(&descriptor.media_type).into();
+            amend(layer, descriptor);
         }
         json.to_string()
     }
+}
+
+/// Gives a descriptor's JSON its OCI media type, and a size that is no negative number.
+fn amend(json: &mut Value, descriptor: &Descriptor) {
+    if let Some(oci) = docker_to_oci(&descriptor.media_type) {
+        json["mediaType"] = oci.into();
+    }
+    json["size"] = descriptor.size.unwrap_or(0).into();
 }
 
 /// The OCI type of a Docker layer; `None` for what is none.
@@ -131,10 +147,6 @@ fn docker_to_oci(docker: &str) -> Option<&'static str> {
         "foreign.diff.tar.gzip" => "application/vnd.oci.image.layer.nondistributable.v1.tar+gzip",
         _ => return None,
     })
-}
-
-fn oci_layer_type(docker: &str) -> &str {
-    docker_to_oci(docker).unwrap_or(docker)
 }
 
 /// Whether `media_type` is one of the four that a reference can lead to.

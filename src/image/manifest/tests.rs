@@ -27,9 +27,16 @@ fn a_size_of_minus_one_is_unknown() {
         (manifest.config.size, manifest.layers[0].size),
         (None, None)
     );
-    let oci: serde_json::Value = serde_json::from_str(&manifest.to_oci_json()).unwrap();
-    assert_eq!(oci["layers"][0]["size"], -1);
+    let oci: Value = serde_json::from_str(&manifest.to_oci_json()).unwrap();
+    assert_eq!(
+        (&oci["config"]["size"], &oci["layers"][0]["size"]),
+        (&0.into(), &0.into())
+    );
     assert_eq!(oci["layers"][0]["urls"][0], "https://x");
+    let text = manifest.to_oci_json().replace(":0", ":-1");
+    let unknown = parse(&text).unwrap();
+    assert_eq!(unknown.layers[0].size, None);
+    assert_eq!(unknown.to_oci_json(), manifest.to_oci_json());
     // What was asked for by digest keeps that digest.
     assert_eq!(manifest.digest(), Digest::of(manifest.raw()));
 }
