@@ -12,6 +12,7 @@ mod progress_fd;
 mod progress_tally;
 mod rebase;
 mod reboot;
+mod reference;
 mod render_bars;
 mod render_json;
 mod render_lines;

@@ -1,19 +1,16 @@
 //! `rebase IMAGE`: arguments become a request that names its image; everything else is as for
 //! `upgrade`.
 
-use std::path;
-
-use anyhow::{Context as _, Result};
+use anyhow::Result;
 
 use super::args::RebaseArgs;
 use super::upgrade::{Wanted, carry_out};
-use super::{Context, Outcome};
-use crate::image::{OstreeImageReference, Transport};
+use super::{Context, Outcome, reference};
 use crate::upgrade::Target;
 
 /// Follows another image.
 pub fn run(args: &RebaseArgs, context: &Context) -> Result<Outcome> {
-    let image = absolute(OstreeImageReference::from_user(&args.image)?)?;
+    let image = reference::parse(&args.image)?;
     carry_out(
         &Wanted {
             target: Target::Image(image),
@@ -24,45 +21,4 @@ pub fn run(args: &RebaseArgs, context: &Context) -> Result<Outcome> {
         context,
     )?;
     Ok(Outcome::Done)
-}
-
-/// The origin is read from other working directories: a path in it must not be relative.
-fn absolute(mut image: OstreeImageReference) -> Result<OstreeImageReference> {
-    use Transport::{Dir, DockerArchive, OciArchive, OciDir};
-    if matches!(
-        image.imgref.transport,
-        Dir | DockerArchive | OciArchive | OciDir
-    ) {
-        // The tag behind the path is not touched: it belongs to the last component.
-        let path = path::absolute(&image.imgref.name);
-        let path = path.with_context(|| format!("Finding the image {}", image.imgref))?;
-        image.imgref.name = path.to_string_lossy().into_owned();
-    }
-    Ok(image)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn paths_become_absolute_and_names_stay() {
-        let here = std::env::current_dir().unwrap();
-        let here = here.display();
-        for (text, stored) in [
-            (
-                "oci:a/b:t",
-                format!("ostree-unverified-image:oci:{here}/a/b:t"),
-            ),
-            ("oci:./b", format!("ostree-unverified-image:oci:{here}/b")),
-            ("dir:/x", "ostree-unverified-image:dir:/x".into()),
-            (
-                "quay.io/a/b",
-                "ostree-unverified-registry:quay.io/a/b".into(),
-            ),
-        ] {
-            let image = OstreeImageReference::from_user(text).unwrap();
-            assert_eq!(absolute(image).unwrap().to_string(), stored);
-        }
-    }
 }

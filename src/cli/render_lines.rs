@@ -31,12 +31,15 @@ impl ProgressSink for LineSink {
 struct Lines {
     tally: Tally,
     last: Option<Instant>,
-    finished: bool,
+    /// Phases that have ended, and how long they took.
+    ended: Vec<(Phase, Duration)>,
 }
 
 impl Lines {
     fn event(&mut self, event: &Event, now: Instant) -> Option<String> {
-        self.tally.apply(event, now);
+        if let Some(ended) = self.tally.apply(event, now) {
+            self.ended.push(ended);
+        }
         match event {
             // Its line comes with the plan, which says how much there is.
             Event::Phase(Phase::Fetch) => None,
@@ -52,7 +55,7 @@ impl Lines {
                 Some(format!("{reason}; trying again in {wait}"))
             }
             Event::Warning(warning) => Some(format!("warning: {warning}")),
-            Event::Finished => self.summary(now),
+            Event::Finished => self.summary(),
         }
     }
 
@@ -78,19 +81,24 @@ impl Lines {
         ))
     }
 
-    /// Says what came; true also where the work failed.
-    fn summary(&mut self, now: Instant) -> Option<String> {
-        let began = self.tally.fetch_began?;
-        if std::mem::replace(&mut self.finished, true) {
-            return None;
-        }
-        Some(format!(
-            "Fetched {} of {}, {}, in {}",
-            self.tally.layers_done,
-            text::count(self.tally.planned.layers, "layer"),
-            text::bytes(self.tally.bytes()),
-            text::duration(now.saturating_duration_since(began)),
-        ))
+    /// Says what came and where the time went; true also where the work failed. Says nothing
+    /// where nothing was to be fetched, or a second time.
+    fn summary(&mut self) -> Option<String> {
+        self.tally.fetch_began?;
+        let ended = std::mem::take(&mut self.ended);
+        let phases = ended
+            .iter()
+            .map(|(phase, span)| format!("{} {}", phase.id(), text::duration(*span)));
+        let phases: Vec<String> = phases.collect();
+        (!phases.is_empty()).then(|| {
+            format!(
+                "Fetched {} of {}, {} ({})",
+                self.tally.layers_done,
+                text::count(self.tally.planned.layers, "layer"),
+                text::bytes(self.tally.bytes()),
+                phases.join(", ")
+            )
+        })
     }
 }
 
@@ -158,7 +166,7 @@ mod tests {
                 "  40.0 MB of 40.0 MB, 1 of 1 layer, 5.0 MB/s, 0.0 s left",
                 "Writing to disk",
                 "warning: one path was dropped",
-                "Fetched 1 of 1 layer, 40.0 MB, in 8.3 s",
+                "Fetched 1 of 1 layer, 40.0 MB (resolve 0.1 s, fetch 8.1 s, publish 0.2 s)",
             ]
         );
     }

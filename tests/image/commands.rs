@@ -66,6 +66,21 @@ fn pulling_again_changes_nothing_and_says_the_same() {
 }
 
 #[test]
+fn a_relative_path_means_the_same_from_everywhere() {
+    let scene = Scene::new();
+    let name = scene.offer(&plain("1"), "1");
+    let relative = |args: &[&str]| {
+        let mut command = scene.command(args);
+        command.current_dir(scene.dir.path()).output().unwrap()
+    };
+    let pulled = relative(&["pull", "oci:layout:1"]);
+    assert_eq!(pulled.status.code(), Some(0), "{}", stderr(&pulled));
+    assert_eq!(scene.ok(&["list", "-q"]), format!("{name}\n"));
+    let removed = relative(&["remove", "oci:layout:1"]);
+    assert_eq!(removed.status.code(), Some(0), "{}", stderr(&removed));
+}
+
+#[test]
 fn layers_that_another_image_needs_stay() {
     let scene = Scene::new();
     let base = ImageBuilder::default();

@@ -63,9 +63,8 @@ fn a_full_disk_exits_with_6_and_leaves_a_sound_repository() {
         $BOWLINE -q image pull --repo $DIR/small/repo $IMAGE >$DIR/again
         exit $code
     "#;
-    let offers: [(fn(&Scene) -> String, &str); 2] =
-        [(large, "needs at least"), (inflating, "layer 1 of 1")];
-    for (offer, says) in offers {
+    let known: fn(&Scene) -> String = large;
+    for (offer, says) in [(known, "needs at least"), (inflating, "layer 1 of 1")] {
         let scene = Scene::new();
         let output = in_namespace(&scene, &offer(&scene), script);
         let text = stderr(&output);

@@ -12,7 +12,7 @@ use anyhow::{Context as _, Result};
 use thiserror::Error;
 
 use super::args::{ImageArgs, ImageCommand};
-use super::{Context, Outcome, UsageError};
+use super::{Context, Outcome, UsageError, reference};
 use crate::image::{ImageReference, OstreeImageReference};
 use crate::repo::{ImageRecord, Repo};
 pub use remove::InUse;
@@ -77,11 +77,15 @@ fn open(path: &Path) -> Result<Repo> {
     Repo::open(path)
 }
 
-/// The stored image that the user means.
+/// The stored image that the user means. Other programs may have stored a relative path, so that
+/// the text as typed comes first.
 fn find(repo: &Repo, image: &str) -> Result<(ImageReference, ImageRecord)> {
-    let imgref = OstreeImageReference::from_user(image)?.imgref;
-    match repo.image(&imgref)? {
-        Some(record) => Ok((imgref, record)),
-        None => Err(NotStored(imgref).into()),
+    let typed = OstreeImageReference::from_user(image)?.imgref;
+    let absolute = reference::parse(image)?.imgref;
+    for imgref in [typed, absolute.clone()] {
+        if let Some(record) = repo.image(&imgref)? {
+            return Ok((imgref, record));
+        }
     }
+    Err(NotStored(absolute).into())
 }

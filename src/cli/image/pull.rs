@@ -6,8 +6,8 @@ use std::sync::Arc;
 
 use anyhow::{Context as _, Result};
 
-use crate::cli::Context;
 use crate::cli::args::ImagePullArgs;
+use crate::cli::{Context, reference};
 use crate::image::{Manifest, OstreeImageReference};
 use crate::progress::{Event, Phase, ProgressSink};
 use crate::pull::{self, Prepared, PullOptions};
@@ -16,7 +16,7 @@ use crate::{transport, trust};
 
 /// Pulls, and prints digest and commit.
 pub fn run(args: &ImagePullArgs, path: &Path, context: &Context) -> Result<()> {
-    let image = OstreeImageReference::from_user(&args.image)?;
+    let image = reference::parse(&args.image)?;
     let repo = super::open(path)?;
     let progress = context.progress(&image.imgref.to_string())?;
     let work = fetch(&repo, &image, args, context, progress.clone());

@@ -1,0 +1,53 @@
+//! Image references as users type them: text comes in, a reference that means the same from any
+//! working directory goes out. Never looks whether the image exists.
+
+use std::path;
+
+use anyhow::{Context as _, Result};
+
+use crate::image::{OstreeImageReference, Transport};
+
+/// Parses what a user typed.
+pub fn parse(text: &str) -> Result<OstreeImageReference> {
+    absolute(OstreeImageReference::from_user(text)?)
+}
+
+/// The origin is read from other working directories: a path in it must not be relative.
+fn absolute(mut image: OstreeImageReference) -> Result<OstreeImageReference> {
+    use Transport::{Dir, DockerArchive, OciArchive, OciDir};
+    if matches!(
+        image.imgref.transport,
+        Dir | DockerArchive | OciArchive | OciDir
+    ) {
+        // The tag behind the path is not touched: it belongs to the last component.
+        let path = path::absolute(&image.imgref.name);
+        let path = path.with_context(|| format!("Finding the image {}", image.imgref))?;
+        image.imgref.name = path.to_string_lossy().into_owned();
+    }
+    Ok(image)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn paths_become_absolute_and_names_stay() {
+        let here = std::env::current_dir().unwrap();
+        let here = here.display();
+        for (text, stored) in [
+            (
+                "oci:a/b:t",
+                format!("ostree-unverified-image:oci:{here}/a/b:t"),
+            ),
+            ("oci:./b", format!("ostree-unverified-image:oci:{here}/b")),
+            ("dir:/x", "ostree-unverified-image:dir:/x".into()),
+            (
+                "quay.io/a/b",
+                "ostree-unverified-registry:quay.io/a/b".into(),
+            ),
+        ] {
+            assert_eq!(parse(text).unwrap().to_string(), stored);
+        }
+    }
+}
