@@ -1,10 +1,11 @@
 //! Manifests: what is asked, what is checked, and what every failure becomes.
 
+use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::time::Duration;
 
 use bowline::image::Digest;
 use bowline::testing::registry::Fault;
-use bowline::transport::{Error, ImageSource};
+use bowline::transport::{Error, ImageSource, RegistrySource};
 
 use crate::bench::{Bench, LONGEST_PAUSE, MANIFEST, OCI_MANIFEST};
 
@@ -175,6 +176,34 @@ async fn nobody_listening_is_temporary() {
         error.to_string().replace(&host, "HOST"),
         "http://HOST/v2/ns/os/manifests/1: cannot connect: Connection refused (os error 111) \
          (gave up after 3 attempts)"
+    );
+}
+
+/// A port of which nobody takes connections any more: those that wait fill its queue.
+async fn busy_port() -> (tokio::net::TcpListener, Vec<TcpStream>, SocketAddr) {
+    let socket = tokio::net::TcpSocket::new_v4().unwrap();
+    socket.bind((Ipv4Addr::LOCALHOST, 0).into()).unwrap();
+    let listener = socket.listen(1).unwrap();
+    let address = listener.local_addr().unwrap();
+    let wait = Duration::from_millis(100);
+    let connections = (0..100).map_while(|_| TcpStream::connect_timeout(&address, wait).ok());
+    let connections: Vec<_> = connections.collect();
+    assert!(connections.len() < 100, "the queue never fills up");
+    (listener, connections, address)
+}
+
+#[tokio::test]
+async fn a_connection_that_does_not_come_about_is_temporary() {
+    let (_listener, _connections, address) = busy_port().await;
+    let mut bench = Bench::new();
+    bench.options.connect_timeout = Duration::from_millis(100);
+    bench.options.retries = 1;
+    let name = format!("{address}/ns/os:1").parse().unwrap();
+    let source = RegistrySource::new(&name, &bench.options).unwrap();
+    let error = source.manifest(None).await.unwrap_err();
+    assert_eq!(
+        error.to_string().replace(&address.to_string(), "HOST"),
+        "http://HOST/v2/ns/os/manifests/1: the connection took too long (gave up after 2 attempts)"
     );
 }
 

@@ -25,7 +25,9 @@ fn pull_with(bench: &Bench, name: &str, variables: &[(&str, &str)]) -> String {
 #[tokio::test]
 #[ignore = "run by the others"]
 async fn pull() {
-    let root = std::env::var_os("TEST_ROOT").unwrap();
+    let Some(root) = std::env::var_os("TEST_ROOT") else {
+        return;
+    };
     let name = std::env::var("TEST_NAME").unwrap();
     let mut options = SourceOptions {
         retries: 0,
