@@ -120,47 +120,58 @@ pub(super) fn plain(text: &str) -> String {
     short
 }
 
-/// A failure of the connection. `idle` is the limit on silence, for the message.
-pub(super) fn broken(error: &reqwest::Error, place: String, idle: Duration) -> Error {
-    if let Some(error) = tls_error(error) {
-        return Error::Refused {
-            detail: tls_words(error),
-            place,
-        };
-    }
-    if error.is_redirect() {
-        return Error::Refused {
-            place,
-            detail: format!("the redirection is not followed: {}", root_cause(error)),
-        };
-    }
-    let detail = if error.is_timeout() && error.is_connect() {
-        "the connection took too long".into()
-    } else if error.is_timeout() {
-        format!("nothing came for {idle:?}")
-    } else if error.is_connect() {
-        format!("cannot connect: {}", root_cause(error))
-    } else {
-        format!("the connection broke: {}", root_cause(error))
-    };
-    Error::Temporary {
-        place,
-        detail,
-        retry_after: None,
-    }
+/// Whom a connection is for, and how long it may be silent: what its failures are told with.
+#[derive(Debug)]
+pub(super) struct Peer {
+    /// The registry's host and port, which its certificate directory is named after.
+    pub(super) host: String,
+    pub(super) idle: Duration,
 }
 
-fn tls_words(error: &rustls::Error) -> String {
-    let advice = match error {
-        rustls::Error::InvalidCertificate(_) => {
-            "; if its CA is to be trusted, put it into /etc/containers/certs.d/HOST/ca.crt"
+impl Peer {
+    /// A failure of the connection.
+    pub(super) fn broken(&self, error: &reqwest::Error, place: String) -> Error {
+        if let Some(error) = tls_error(error) {
+            return Error::Refused {
+                detail: self.tls_words(error),
+                place,
+            };
         }
-        rustls::Error::AlertReceived(_) => {
-            "; it may want a client certificate: put .cert and .key into /etc/containers/certs.d/HOST"
+        if error.is_redirect() {
+            return Error::Refused {
+                place,
+                detail: format!("the redirection is not followed: {}", root_cause(error)),
+            };
         }
-        _ => "",
-    };
-    format!("no TLS connection: {error}{advice}")
+        let detail = if error.is_timeout() && error.is_connect() {
+            "the connection took too long".into()
+        } else if error.is_timeout() {
+            format!("nothing came for {:?}", self.idle)
+        } else if error.is_connect() {
+            format!("cannot connect: {}", root_cause(error))
+        } else {
+            format!("the connection broke: {}", root_cause(error))
+        };
+        Error::Temporary {
+            place,
+            detail,
+            retry_after: None,
+        }
+    }
+
+    fn tls_words(&self, error: &rustls::Error) -> String {
+        let dir = format!("/etc/containers/certs.d/{}", self.host);
+        let advice = match error {
+            rustls::Error::InvalidCertificate(_) => {
+                format!("; if its CA is to be trusted, put it into {dir}/ca.crt")
+            }
+            rustls::Error::AlertReceived(_) => {
+                format!("; it may want a client certificate: put .cert and .key into {dir}")
+            }
+            _ => String::new(),
+        };
+        format!("no TLS connection: {error}{advice}")
+    }
 }
 
 /// A TLS failure that will be the same next time, if there is one in the chain.

@@ -8,7 +8,7 @@ use reqwest::header::{ACCEPT, AUTHORIZATION, RANGE};
 use reqwest::{Client, Response, StatusCode, Url, redirect};
 use tokio::sync::Mutex;
 
-use super::answer;
+use super::answer::{self, Peer};
 use super::tls;
 use super::token::{self, Applicant, Authorization, Challenge};
 use crate::transport::auth::{self, Found};
@@ -42,6 +42,7 @@ pub(super) struct Endpoint {
     scheme: OnceLock<&'static str>,
     found: Option<Found>,
     session: Mutex<Session>,
+    pub(super) peer: Peer,
     pub(super) options: SourceOptions,
 }
 
@@ -65,6 +66,10 @@ impl Endpoint {
             scheme: OnceLock::new(),
             found: auth::find(&key, options)?,
             session: Mutex::default(),
+            peer: Peer {
+                host: name.host.clone(),
+                idle: options.idle_timeout,
+            },
             options: options.clone(),
         }))
     }
@@ -143,7 +148,7 @@ impl Endpoint {
     fn applicant(&self) -> Applicant<'_> {
         Applicant {
             client: &self.client,
-            options: &self.options,
+            peer: &self.peer,
             credentials: self.found.as_ref().map(|f| &f.credentials),
             scope: format!("repository:{}:pull", self.repository),
             plain_http: self.scheme.get() == Some(&"http"),
@@ -168,7 +173,7 @@ impl Endpoint {
     async fn send(&self, ask: &Ask, auth: Option<&Authorization>) -> Result<Response, Error> {
         let broken = |scheme: &str, error| {
             let place = self.url(scheme, &ask.path);
-            answer::broken(&error, place, self.options.idle_timeout)
+            self.peer.broken(&error, place)
         };
         if let Some(scheme) = self.scheme.get() {
             let answer = self.send_over(scheme, ask, auth).await;

@@ -165,7 +165,7 @@ async fn manifest_once(
     let limit = usize::try_from(MAX_MANIFEST_BYTES).unwrap_or(usize::MAX);
     let body = answer::read_body(&mut response, limit).await;
     let body = body
-        .map_err(|e| answer::broken(&e, place.clone(), endpoint.options.idle_timeout))?
+        .map_err(|error| endpoint.peer.broken(&error, place.clone()))?
         .ok_or_else(|| Error::Refused {
             place: place.clone(),
             detail: format!("its manifest is larger than {limit} bytes"),

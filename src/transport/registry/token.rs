@@ -10,9 +10,9 @@ use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderValue, WWW_A
 use reqwest::{Client, RequestBuilder, Response, Url};
 use serde::Deserialize;
 
-use super::answer;
+use super::answer::{self, Peer};
+use crate::transport::Error;
 use crate::transport::auth::Credentials;
-use crate::transport::{Error, SourceOptions};
 
 /// The largest answer of a token service that is read, in bytes.
 const MAX_TOKEN_BYTES: usize = 1 << 20;
@@ -90,7 +90,7 @@ impl Authorization {
 #[derive(Debug)]
 pub(super) struct Applicant<'a> {
     pub(super) client: &'a Client,
-    pub(super) options: &'a SourceOptions,
+    pub(super) peer: &'a Peer,
     pub(super) credentials: Option<&'a Credentials>,
     /// What is asked for: `repository:NAME:pull`.
     pub(super) scope: String,
@@ -122,7 +122,7 @@ impl Applicant<'_> {
 
     async fn fetch(&self, realm: Url, service: Option<&str>) -> Result<Authorization, Error> {
         let place = place(&realm);
-        let broken = |error| answer::broken(&error, place.clone(), self.options.idle_timeout);
+        let broken = |error| self.peer.broken(&error, place.clone());
         let asked = Instant::now();
         let response = self.request(realm, service).send().await.map_err(broken)?;
         if !response.status().is_success() {
@@ -167,8 +167,7 @@ impl Applicant<'_> {
         asked: Instant,
     ) -> Result<Authorization, Error> {
         let body = answer::read_body(&mut response, MAX_TOKEN_BYTES).await;
-        let body =
-            body.map_err(|e| answer::broken(&e, place.clone(), self.options.idle_timeout))?;
+        let body = body.map_err(|error| self.peer.broken(&error, place.clone()))?;
         let refused = |detail: &str| Error::Refused {
             place: place.clone(),
             detail: detail.into(),

@@ -94,7 +94,7 @@ impl Transfer {
         };
         let chunk = body.chunk().await.map_err(|error| {
             let place = self.endpoint.place(&self.path);
-            answer::broken(&error, place, self.endpoint.options.idle_timeout)
+            self.endpoint.peer.broken(&error, place)
         })?;
         let Some(mut bytes) = chunk else {
             return match self.size {
