@@ -222,3 +222,27 @@ fn every_documented_command_line_parses() {
         }
     }
 }
+
+#[test]
+fn the_book_lists_every_page() {
+    let src = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/src");
+    let summary = std::fs::read_to_string(src.join("SUMMARY.md")).unwrap();
+    for entry in std::fs::read_dir(&src).unwrap() {
+        let name = entry.unwrap().file_name().into_string().unwrap();
+        let listed = summary.contains(&format!("]({name})"));
+        assert!(
+            listed || name == "SUMMARY.md",
+            "{name} is not in SUMMARY.md"
+        );
+    }
+    for target in summary
+        .split("](")
+        .skip(1)
+        .filter_map(|rest| rest.split(')').next())
+    {
+        assert!(
+            src.join(target).exists(),
+            "{target} is listed but not there"
+        );
+    }
+}
