@@ -4,6 +4,8 @@ use bowline::image::{Descriptor, Digest};
 use bowline::testing::registry::{Fault, TestRegistry};
 use bowline::transport::{Error, ImageSource};
 
+use proptest::prelude::*;
+
 use crate::bench::{Bench, descriptor, read};
 
 const PATH: &str = "/blobs/";
@@ -192,4 +194,32 @@ async fn redirections_are_followed_afresh_after_a_cut() {
     let requests = other.requests();
     assert_eq!(requests.len(), 2);
     assert_eq!(requests[1].header("range"), Some("bytes=70000-"));
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(40))]
+
+    #[test]
+    fn whatever_is_cut_arrives_whole(
+        cuts in proptest::collection::vec(0..120_000_u64, 0..6),
+        no_range: bool,
+        size_known: bool,
+    ) {
+        let mut bench = Bench::new();
+        bench.options.retries = 6;
+        let (bytes, blob) = bench.blob(SIZE);
+        let size = size_known.then_some(SIZE as u64);
+        for cut in &cuts {
+            bench.registry.fault_times(PATH, Fault::CutAfter(*cut), 1);
+        }
+        if no_range {
+            bench.registry.fault(PATH, Fault::NoRange);
+        }
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+        let (found, error) = runtime
+            .unwrap()
+            .block_on(fetch(&bench, &descriptor(blob.digest, size)));
+        prop_assert!(error.is_none(), "{:?}", error);
+        prop_assert!(found == bytes);
+    }
 }
