@@ -7,8 +7,8 @@ use ostree::glib::prelude::*;
 use ostree::glib::{Variant, VariantDict};
 
 use super::gvariant::{self, DirTree};
+use super::layer_stage::LayerStage;
 use super::object::{ObjectKind, S_IFDIR};
-use super::staging::LayerStage;
 use super::tree::{Dir, TreeWriter};
 use crate::image::Digest;
 

@@ -8,8 +8,8 @@ use std::io::BufRead;
 use super::LayerError;
 use super::derived_tree::{DerivedTree, components};
 use super::gvariant;
+use super::layer_stage::{LayerStage, Whole};
 use super::object::{FileMeta, ObjectKind, S_IFDIR, S_IFLNK, S_IFREG};
-use super::staging::{LayerStage, Whole};
 use super::tar_stream::{Entry, Kind, TarStream};
 use crate::image::Digest;
 

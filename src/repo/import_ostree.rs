@@ -9,8 +9,8 @@ use std::io::BufRead;
 
 use super::LayerError;
 use super::gvariant::{self, DirTree, Xattrs};
+use super::layer_stage::{LayerStage, Whole};
 use super::object::{FileMeta, ObjectKind, S_IFLNK, S_IFREG};
-use super::staging::{LayerStage, Whole};
 use super::tar_stream::{Entry, Kind, TarStream};
 use crate::image::Digest;
 

@@ -17,6 +17,7 @@ pub mod gvariant;
 mod import_derived;
 mod import_ostree;
 pub mod layer;
+pub mod layer_stage;
 mod loose;
 pub mod merge;
 mod object;
@@ -26,6 +27,8 @@ mod selinux;
 pub mod staging;
 mod store;
 mod system;
+mod tar_extensions;
+mod tar_sparse;
 mod tar_stream;
 mod tree;
 

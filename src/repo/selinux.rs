@@ -10,8 +10,8 @@ use anyhow::{Context, Result};
 use ostree::gio;
 
 use super::gvariant::{self, Xattrs};
+use super::layer_stage::{LayerStage, Whole};
 use super::object::ObjectKind;
-use super::staging::{LayerStage, Whole};
 use super::store::Repo;
 use super::tree::{Dir, Node};
 use crate::image::Digest;

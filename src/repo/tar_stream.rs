@@ -7,19 +7,16 @@
 
 use std::io::{self, BufRead};
 
-use base64::Engine as _;
 use tar::{EntryType, Header};
 use thiserror::Error;
 
-use super::pax;
+use super::tar_extensions::{Extensions, Piece};
 
-const BLOCK: u64 = 512;
+pub(super) const BLOCK: u64 = 512;
 /// Largest PAX or GNU extension header, bytes: an attribute of 1 MiB and change.
 const MAX_EXTENSION: u64 = 2 << 20;
 /// Longest path or link target, bytes (Linux's PATH_MAX).
 const MAX_PATH: usize = 4096;
-/// Most pieces of data in a sparse file.
-const MAX_SPARSE: usize = 1 << 20;
 const ZEROS: [u8; 16 << 10] = [0; 16 << 10];
 
 /// Why a stream is not a tar that Bowline reads.
@@ -99,24 +96,21 @@ impl Entry {
     }
 }
 
-/// A piece of data in a sparse file: where it belongs and how long it is.
-type Piece = (u64, u64);
-
 /// Reads entries off a stream.
 #[derive(Debug)]
 pub struct TarStream<R> {
-    input: R,
+    pub(super) input: R,
     /// Path of the entry before, for messages.
-    last: String,
+    pub(super) last: String,
     /// Bytes of the current entry that are still in the stream, without padding.
-    stored: u64,
+    pub(super) stored: u64,
     padding: u64,
     /// Bytes of the slice handed out last that are to be taken off the input.
     taken: usize,
     /// Data pieces that are still to come (reversed), and the position in the file.
-    pieces: Vec<Piece>,
-    position: u64,
-    size: u64,
+    pub(super) pieces: Vec<Piece>,
+    pub(super) position: u64,
+    pub(super) size: u64,
 }
 
 impl<R: BufRead> TarStream<R> {
@@ -349,227 +343,16 @@ impl<R: BufRead> TarStream<R> {
         })
     }
 
-    /// Replaces the single piece by a sparse file's map, whichever way it is stored.
-    fn sparse(&mut self, header: &Header, extensions: &Extensions) -> Result<(), TarError> {
-        let (pieces, size) = if header.entry_type() == EntryType::GNUSparse {
-            self.old_gnu_map(header)?
-        } else if extensions.sparse_in_data {
-            let real = extensions
-                .sparse_size
-                .ok_or_else(|| self.unusable("sparse"))?;
-            (self.map_in_data()?, real)
-        } else if let (Some(map), Some(size)) = (&extensions.sparse_map, extensions.sparse_size) {
-            (map.clone(), size)
-        } else {
-            return Ok(());
-        };
-        let mut end = 0;
-        for (offset, length) in &pieces {
-            let next = offset
-                .checked_add(*length)
-                .filter(|next| *offset >= end && *next <= size);
-            end = next.ok_or_else(|| self.unusable("sparse"))?;
-        }
-        if pieces.iter().map(|p| p.1).sum::<u64>() != self.stored {
-            return Err(self.unusable("sparse"));
-        }
-        self.pieces = pieces;
-        self.pieces.reverse();
-        (self.size, self.position) = (size, 0);
-        Ok(())
-    }
-
-    /// GNU's own format: four pieces in the header, more in blocks that follow it.
-    fn old_gnu_map(&mut self, header: &Header) -> Result<(Vec<Piece>, u64), TarError> {
-        let bad = || TarError::Extension {
-            what: "sparse",
-            path: self.last.clone(),
-        };
-        let gnu = header.as_gnu().ok_or_else(bad)?;
-        let size = gnu.real_size().map_err(|_| bad())?;
-        let mut map = Vec::new();
-        let mut push = |headers: &[tar::GnuSparseHeader]| -> io::Result<()> {
-            for piece in headers.iter().filter(|piece| !piece.is_empty()) {
-                map.push((piece.offset()?, piece.length()?));
-            }
-            Ok(())
-        };
-        push(&gnu.sparse).map_err(|_| bad())?;
-        let mut extended = gnu.is_extended();
-        let mut blocks = 0;
-        while extended {
-            let mut block = tar::GnuExtSparseHeader::new();
-            let read = self.input.read_exact(block.as_mut_bytes());
-            read.map_err(|_| TarError::Truncated(self.last.clone()))?;
-            let bad = || TarError::Extension {
-                what: "sparse",
-                path: self.last.clone(),
-            };
-            push(&block.sparse).map_err(|_| bad())?;
-            extended = block.is_extended();
-            blocks += 1;
-            if blocks > MAX_SPARSE / 21 {
-                return Err(bad());
-            }
-        }
-        Ok((map, size))
-    }
-
-    /// PAX format 1.0: the map stands in front of the data, decimal lines padded to a block.
-    fn map_in_data(&mut self) -> Result<Vec<Piece>, TarError> {
-        let mut used = 0;
-        let count = self.map_number(&mut used)?;
-        if count > MAX_SPARSE as u64 {
-            return Err(self.unusable("sparse"));
-        }
-        let mut map = Vec::new();
-        for _ in 0..count {
-            map.push((self.map_number(&mut used)?, self.map_number(&mut used)?));
-        }
-        while used % BLOCK != 0 {
-            self.map_byte(&mut used)?;
-        }
-        Ok(map)
-    }
-
-    fn map_number(&mut self, used: &mut u64) -> Result<u64, TarError> {
-        let mut number = 0u64;
-        loop {
-            let byte = self.map_byte(used)?;
-            if byte == b'\n' {
-                return Ok(number);
-            }
-            let digit = char::from(byte).to_digit(10).map(u64::from);
-            let next = digit.and_then(|d| number.checked_mul(10)?.checked_add(d));
-            number = next.ok_or_else(|| self.unusable("sparse"))?;
-        }
-    }
-
-    fn map_byte(&mut self, used: &mut u64) -> Result<u8, TarError> {
-        let mut byte = [0];
-        self.stored = self
-            .stored
-            .checked_sub(1)
-            .ok_or_else(|| self.unusable("sparse"))?;
-        let read = self.input.read_exact(&mut byte);
-        read.map_err(|_| TarError::Truncated(self.last.clone()))?;
-        *used += 1;
-        Ok(byte[0])
-    }
-
-    fn broken(&self) -> TarError {
+    pub(super) fn broken(&self) -> TarError {
         TarError::Header(self.last.clone())
     }
 
-    fn unusable(&self, what: &'static str) -> TarError {
+    pub(super) fn unusable(&self, what: &'static str) -> TarError {
         TarError::Extension {
             what,
             path: self.last.clone(),
         }
     }
-}
-
-/// What extension headers said about the entry that follows them.
-#[derive(Debug, Default)]
-struct Extensions {
-    path: Option<Vec<u8>>,
-    link: Option<Vec<u8>>,
-    size: Option<u64>,
-    uid: Option<u32>,
-    gid: Option<u32>,
-    xattrs: Vec<(Vec<u8>, Vec<u8>)>,
-    sparse_map: Option<Vec<Piece>>,
-    sparse_size: Option<u64>,
-    sparse_in_data: bool,
-}
-
-impl Extensions {
-    fn pax(&mut self, data: &[u8]) -> Result<(), ()> {
-        let mut offsets = Vec::new();
-        let mut name = None;
-        for record in pax::Records::new(data) {
-            let (key, value) = record.map_err(|_| ())?;
-            match key {
-                b"path" => self.path = Some(value.into()),
-                b"linkpath" => self.link = Some(value.into()),
-                b"size" => self.size = Some(number(value)?),
-                b"uid" => self.uid = Some(number(value)?.try_into().map_err(|_| ())?),
-                b"gid" => self.gid = Some(number(value)?.try_into().map_err(|_| ())?),
-                b"GNU.sparse.name" => name = Some(value.to_vec()),
-                b"GNU.sparse.size" | b"GNU.sparse.realsize" => {
-                    self.sparse_size = Some(number(value)?);
-                }
-                b"GNU.sparse.major" => self.sparse_in_data = value == b"1",
-                b"GNU.sparse.map" => offsets = numbers(value)?,
-                b"GNU.sparse.offset" | b"GNU.sparse.numbytes" => offsets.push(number(value)?),
-                _ => self.xattr(key, value),
-            }
-        }
-        self.path = name.or(self.path.take());
-        if offsets.len() % 2 != 0 || offsets.len() / 2 > MAX_SPARSE {
-            return Err(());
-        }
-        if !offsets.is_empty() {
-            self.sparse_map = Some(offsets.chunks_exact(2).map(|p| (p[0], p[1])).collect());
-        }
-        Ok(())
-    }
-
-    /// `SCHILY.xattr.NAME` is raw; `LIBARCHIVE.xattr.NAME` is percent-encoded and base64.
-    fn xattr(&mut self, key: &[u8], value: &[u8]) {
-        if let Some(name) = key.strip_prefix(b"SCHILY.xattr.") {
-            self.xattrs.retain(|(known, _)| known != name);
-            self.xattrs.push((name.into(), value.into()));
-        } else if let Some(name) = key.strip_prefix(b"LIBARCHIVE.xattr.") {
-            let name = percent_decode(name);
-            let engine = base64::engine::general_purpose::STANDARD_NO_PAD;
-            let value = value
-                .strip_suffix(b"==")
-                .or(value.strip_suffix(b"="))
-                .unwrap_or(value);
-            let known = self.xattrs.iter().any(|(known, _)| *known == name);
-            if let (false, Ok(value)) = (known, engine.decode(value)) {
-                self.xattrs.push((name, value));
-            }
-        }
-    }
-
-    fn into_xattrs(mut self) -> Vec<(Vec<u8>, Vec<u8>)> {
-        self.xattrs
-            .retain(|(name, _)| !name.is_empty() && !name.contains(&0));
-        self.xattrs.sort();
-        self.xattrs
-    }
-}
-
-fn number(text: &[u8]) -> Result<u64, ()> {
-    std::str::from_utf8(text)
-        .ok()
-        .and_then(|t| t.parse().ok())
-        .ok_or(())
-}
-
-fn numbers(text: &[u8]) -> Result<Vec<u64>, ()> {
-    text.split(|b| *b == b',')
-        .filter(|n| !n.is_empty())
-        .map(number)
-        .collect()
-}
-
-fn percent_decode(text: &[u8]) -> Vec<u8> {
-    let mut out = Vec::with_capacity(text.len());
-    let mut rest = text;
-    while let Some((&byte, after)) = rest.split_first() {
-        let hex = after.get(..2).filter(|_| byte == b'%');
-        let decoded = hex.and_then(|h| u8::from_str_radix(std::str::from_utf8(h).ok()?, 16).ok());
-        out.push(decoded.unwrap_or(byte));
-        rest = if decoded.is_some() {
-            &after[2..]
-        } else {
-            after
-        };
-    }
-    out
 }
 
 #[cfg(test)]

@@ -101,6 +101,11 @@ pub fn is_dir(at: impl AsFd, name: &str) -> io::Result<bool> {
     }
 }
 
+/// Waits for the exclusive lock of an open file or directory.
+pub fn lock(file: impl AsFd) -> io::Result<()> {
+    Ok(rustix::fs::flock(file, FlockOperation::LockExclusive)?)
+}
+
 /// Takes the exclusive lock of an open file or directory; false when somebody else holds it.
 pub fn try_lock(file: impl AsFd) -> io::Result<bool> {
     match rustix::fs::flock(file, FlockOperation::NonBlockingLockExclusive) {

@@ -1,0 +1,345 @@
+//! Writes the objects of one layer into its staging directory, in the form the repository's mode
+//! asks for. File metadata and content come in, checksums go out. Never touches a final name and
+//! never writes a file that the repository has.
+
+use std::collections::HashSet;
+use std::fs::File;
+use std::io::{self, Write};
+use std::os::fd::{AsRawFd, OwnedFd};
+
+use flate2::Compression;
+use flate2::write::DeflateEncoder;
+use rustix::fs::{Gid, Mode, Timespec, Timestamps, Uid, XattrFlags};
+
+use super::LayerError;
+use super::gvariant;
+use super::object::{FileMeta, ObjectKind};
+use super::staging::StorageMode;
+use super::tar_stream::TarError;
+use crate::image::Digest;
+use crate::sys::fs as sysfs;
+
+/// Files up to this size are hashed in memory first, so that one that exists costs no write.
+const IN_MEMORY: u64 = 256 << 10;
+/// Deflate level of archive repositories: libostree's default.
+const ARCHIVE_LEVEL: Compression = Compression::new(6);
+
+/// Gives the content of a file slice by slice.
+pub trait Chunks {
+    /// The next slice, `None` at the end.
+    fn chunk(&mut self) -> Result<Option<&[u8]>, TarError>;
+}
+
+impl<R: io::BufRead> Chunks for super::tar_stream::TarStream<R> {
+    fn chunk(&mut self) -> Result<Option<&[u8]>, TarError> {
+        Self::chunk(self)
+    }
+}
+
+/// Content that is in memory.
+#[derive(Debug)]
+pub struct Whole<'a>(pub Option<&'a [u8]>);
+
+impl Chunks for Whole<'_> {
+    fn chunk(&mut self) -> Result<Option<&[u8]>, TarError> {
+        Ok(self.0.take())
+    }
+}
+
+/// Objects of one layer. One thread writes them.
+#[derive(Debug)]
+pub struct LayerStage {
+    dir: OwnedFd,
+    objects: OwnedFd,
+    mode: StorageMode,
+    staged: Vec<(Digest, ObjectKind)>,
+    names: HashSet<(Digest, ObjectKind)>,
+    buffer: Vec<u8>,
+    bytes: u64,
+}
+
+impl LayerStage {
+    /// Writes into `dir`; `objects` are those of the repository.
+    pub(super) fn new(dir: OwnedFd, objects: OwnedFd, mode: StorageMode) -> Self {
+        Self {
+            dir,
+            objects,
+            mode,
+            staged: Vec::new(),
+            names: HashSet::new(),
+            buffer: Vec::new(),
+            bytes: 0,
+        }
+    }
+
+    /// The directory, and the objects in it that are to be published.
+    pub(super) fn into_objects(self) -> (OwnedFd, Vec<(Digest, ObjectKind)>) {
+        (self.dir, self.staged)
+    }
+
+    /// Bytes written so far.
+    pub const fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
+    /// Forgets file objects that `needed` does not name; they are not published.
+    pub fn retain_files(&mut self, needed: &HashSet<Digest>) {
+        self.staged
+            .retain(|(name, kind)| *kind != ObjectKind::File || needed.contains(name));
+    }
+
+    /// The file objects that this layer brings or refers to and that are here, staged or before.
+    pub fn has_file(&self, checksum: Digest) -> io::Result<bool> {
+        self.has(checksum, ObjectKind::File)
+    }
+
+    /// Takes one file and gives its checksum. With `expected`, another checksum is an error and
+    /// nothing of the file is kept. A file that the repository has costs no write.
+    pub fn file(
+        &mut self,
+        meta: &FileMeta,
+        size: u64,
+        expected: Option<Digest>,
+        content: &mut impl Chunks,
+    ) -> Result<Digest, LayerError> {
+        let known = expected
+            .map(|e| self.has(e, ObjectKind::File))
+            .transpose()?;
+        if known == Some(true) {
+            return self.hash_only(meta, expected, content);
+        }
+        match size {
+            0..=IN_MEMORY => self.small_file(meta, expected, content),
+            _ => self.big_file(meta, size, expected, content),
+        }
+    }
+
+    /// Takes one metadata object; its name is the hash of its bytes.
+    pub fn metadata(&mut self, kind: ObjectKind, data: &[u8]) -> io::Result<Digest> {
+        let checksum = Digest::of(data);
+        if !self.has(checksum, kind)? {
+            self.write_plain(checksum, kind, data)?;
+        }
+        Ok(checksum)
+    }
+
+    /// Takes the detached metadata of `commit`.
+    pub fn detached_metadata(&mut self, commit: Digest, data: &[u8]) -> io::Result<()> {
+        self.write_plain(commit, ObjectKind::CommitMeta, data)
+    }
+
+    fn write_plain(&mut self, name: Digest, kind: ObjectKind, data: &[u8]) -> io::Result<()> {
+        let file_name = self.file_name(name, kind);
+        sysfs::remove_all(&self.dir, &file_name)?;
+        let mut file = sysfs::create_new(&self.dir, &file_name)?;
+        file.write_all(data)?;
+        rustix::fs::fchmod(&file, Mode::from_raw_mode(0o644))?;
+        self.bytes += data.len() as u64;
+        self.note(name, kind);
+        Ok(())
+    }
+
+    fn note(&mut self, checksum: Digest, kind: ObjectKind) {
+        if self.names.insert((checksum, kind)) {
+            self.staged.push((checksum, kind));
+        }
+    }
+
+    fn file_name(&self, checksum: Digest, kind: ObjectKind) -> String {
+        format!(
+            "{}.{}",
+            checksum.hex(),
+            kind.extension(self.mode == StorageMode::Archive)
+        )
+    }
+
+    /// Whether the object is in the repository or staged here.
+    fn has(&self, checksum: Digest, kind: ObjectKind) -> io::Result<bool> {
+        if self.names.contains(&(checksum, kind)) {
+            return Ok(true);
+        }
+        let mut name = self.file_name(checksum, kind);
+        name.insert(2, '/');
+        sysfs::exists(&self.objects, &name)
+    }
+
+    fn hash_only(
+        &self,
+        meta: &FileMeta,
+        expected: Option<Digest>,
+        content: &mut impl Chunks,
+    ) -> Result<Digest, LayerError> {
+        use sha2::Digest as _;
+        let mut hasher = meta.hasher();
+        while let Some(chunk) = content.chunk()? {
+            hasher.update(chunk);
+        }
+        check(Digest::from_bytes(hasher.finalize().into()), expected)
+    }
+
+    fn small_file(
+        &mut self,
+        meta: &FileMeta,
+        expected: Option<Digest>,
+        content: &mut impl Chunks,
+    ) -> Result<Digest, LayerError> {
+        let mut buffer = std::mem::take(&mut self.buffer);
+        buffer.clear();
+        while let Some(chunk) = content.chunk()? {
+            buffer.extend_from_slice(chunk);
+        }
+        let checksum = check(meta.checksum(&buffer), expected)?;
+        if !self.has(checksum, ObjectKind::File)? {
+            self.write_small(meta, checksum, &buffer)?;
+        }
+        self.buffer = buffer;
+        Ok(checksum)
+    }
+
+    fn write_small(&mut self, meta: &FileMeta, checksum: Digest, data: &[u8]) -> io::Result<()> {
+        let name = self.file_name(checksum, ObjectKind::File);
+        if meta.is_symlink() && self.mode == StorageMode::Bare {
+            self.bare_symlink(meta, &name)?;
+        } else {
+            let mut file = sysfs::create_new(&self.dir, &name)?;
+            match self.mode {
+                StorageMode::Archive => {
+                    write_archive_header(&mut file, meta, data.len() as u64)?;
+                    // A link has a header and nothing else.
+                    if !meta.is_symlink() {
+                        let mut encoder = DeflateEncoder::new(file, ARCHIVE_LEVEL);
+                        encoder.write_all(data)?;
+                        encoder.finish()?;
+                    }
+                }
+                _ => {
+                    let link = meta.is_symlink();
+                    file.write_all(if link { &meta.target } else { data })?;
+                    self.seal(&file, meta)?;
+                }
+            }
+        }
+        self.bytes += data.len() as u64;
+        self.note(checksum, ObjectKind::File);
+        Ok(())
+    }
+
+    fn big_file(
+        &mut self,
+        meta: &FileMeta,
+        size: u64,
+        expected: Option<Digest>,
+        content: &mut impl Chunks,
+    ) -> Result<Digest, LayerError> {
+        sysfs::remove_all(&self.dir, "big")?;
+        let mut file = sysfs::create_new(&self.dir, "big")?;
+        let checksum = match self.mode {
+            StorageMode::Archive => {
+                write_archive_header(&mut file, meta, size)?;
+                let mut encoder = DeflateEncoder::new(file, ARCHIVE_LEVEL);
+                let checksum = copy_hashed(meta, content, &mut encoder)?;
+                encoder.finish()?;
+                checksum
+            }
+            _ => {
+                let checksum = copy_hashed(meta, content, &mut file)?;
+                self.seal(&file, meta)?;
+                checksum
+            }
+        };
+        let checksum = check(checksum, expected)?;
+        if self.has(checksum, ObjectKind::File)? {
+            sysfs::remove_all(&self.dir, "big")?;
+            return Ok(checksum);
+        }
+        let name = self.file_name(checksum, ObjectKind::File);
+        rustix::fs::renameat(&self.dir, "big", &self.dir, &name).map_err(io::Error::from)?;
+        self.bytes += size;
+        self.note(checksum, ObjectKind::File);
+        Ok(checksum)
+    }
+
+    fn bare_symlink(&self, meta: &FileMeta, name: &str) -> io::Result<()> {
+        rustix::fs::symlinkat(&meta.target[..], &self.dir, name)?;
+        if (meta.uid, meta.gid) != (0, 0) || !rustix::process::geteuid().is_root() {
+            let owner = (Uid::from_raw(meta.uid), Gid::from_raw(meta.gid));
+            let flags = rustix::fs::AtFlags::SYMLINK_NOFOLLOW;
+            rustix::fs::chownat(&self.dir, name, Some(owner.0), Some(owner.1), flags)?;
+        }
+        for (key, value) in &meta.xattrs {
+            let path = format!("/proc/self/fd/{}/{name}", self.dir.as_raw_fd());
+            rustix::fs::lsetxattr(path, &key[..], value, XattrFlags::empty())?;
+        }
+        Ok(())
+    }
+
+    /// Gives a written file its owner, mode, attributes and time, as libostree does.
+    fn seal(&self, file: &File, meta: &FileMeta) -> io::Result<()> {
+        if self.mode == StorageMode::BareUser {
+            let value = gvariant::metadata(meta.uid, meta.gid, meta.mode, &meta.xattrs);
+            rustix::fs::fsetxattr(file, "user.ostreemeta", &value, XattrFlags::empty())?;
+            let mode = if meta.is_symlink() {
+                0o644
+            } else {
+                (meta.mode & 0o775) | 0o400
+            };
+            rustix::fs::fchmod(file, Mode::from_raw_mode(mode))?;
+        } else {
+            if (meta.uid, meta.gid) != (0, 0) || !rustix::process::geteuid().is_root() {
+                let owner = (Uid::from_raw(meta.uid), Gid::from_raw(meta.gid));
+                rustix::fs::fchown(file, Some(owner.0), Some(owner.1))?;
+            }
+            rustix::fs::fchmod(file, Mode::from_raw_mode(meta.mode & 0o7777))?;
+            for (key, value) in &meta.xattrs {
+                rustix::fs::fsetxattr(file, &key[..], value, XattrFlags::empty())?;
+            }
+        }
+        let omit = Timespec {
+            tv_sec: 0,
+            tv_nsec: rustix::fs::UTIME_OMIT,
+        };
+        let epoch = Timespec {
+            tv_sec: 0,
+            tv_nsec: 0,
+        };
+        let times = Timestamps {
+            last_access: omit,
+            last_modification: epoch,
+        };
+        Ok(rustix::fs::futimens(file, &times)?)
+    }
+}
+
+fn check(found: Digest, expected: Option<Digest>) -> Result<Digest, LayerError> {
+    match expected {
+        Some(expected) if expected != found => Err(LayerError::Checksum {
+            name: expected.hex(),
+            found,
+        }),
+        _ => Ok(found),
+    }
+}
+
+fn copy_hashed(
+    meta: &FileMeta,
+    content: &mut impl Chunks,
+    out: &mut impl Write,
+) -> Result<Digest, LayerError> {
+    use sha2::Digest as _;
+    let mut hasher = meta.hasher();
+    while let Some(chunk) = content.chunk()? {
+        hasher.update(chunk);
+        out.write_all(chunk)?;
+    }
+    Ok(Digest::from_bytes(hasher.finalize().into()))
+}
+
+/// The framed header of an archive object; raw deflate of the content follows.
+fn write_archive_header(file: &mut File, meta: &FileMeta, size: u64) -> io::Result<()> {
+    let ids = (meta.uid, meta.gid);
+    let header = gvariant::archive_header(size, ids, meta.mode, &meta.target, &meta.xattrs);
+    file.write_all(&(header.len() as u32).to_be_bytes())?;
+    file.write_all(&[0; 4])?;
+    file.write_all(&header)?;
+    Ok(rustix::fs::fchmod(file, Mode::from_raw_mode(0o644))?)
+}
