@@ -2,6 +2,7 @@
 //! wants to write takes the lock and gets a [`super::LockedSysroot`].
 
 use std::fs;
+use std::io::ErrorKind;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Once;
@@ -62,11 +63,14 @@ impl Sysroot {
     fn found(path: &Path) -> Result<Self> {
         quiet_library();
         let path = logical_root(path);
-        if !path.is_dir() {
-            return Err(SysrootError::NoDirectory(path).into());
-        }
-        if !path.join("ostree/repo/config").exists() {
-            return Err(not_a_sysroot(path)?.into());
+        let repo = path.join("ostree/repo/config");
+        match fs::metadata(&path).and_then(|found| Ok((found.is_dir(), repo.try_exists()?))) {
+            Ok((true, true)) => {}
+            Ok((true, false)) => return Err(not_a_sysroot(path)?.into()),
+            Err(error) if error.kind() == ErrorKind::PermissionDenied => {
+                return Err(error.into());
+            }
+            Ok((false, _)) | Err(_) => return Err(SysrootError::NoDirectory(path).into()),
         }
         let inner = ostree::Sysroot::new(Some(&gio::File::for_path(&path)));
         Ok(Self { inner, path })
@@ -188,9 +192,9 @@ fn space(path: &Path) -> Result<(u64, u64)> {
 fn read_dir(path: &Path) -> Result<Vec<PathBuf>> {
     let what = || format!("Reading {}", path.display());
     let entries = match fs::read_dir(path) {
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
         // A plain file beside the directories that we look for.
-        Err(error) if error.kind() == std::io::ErrorKind::NotADirectory => return Ok(Vec::new()),
+        Err(error) if error.kind() == ErrorKind::NotADirectory => return Ok(Vec::new()),
         other => other.with_context(what)?,
     };
     let paths = entries.map(|entry| Ok(entry.with_context(what)?.path()));
@@ -220,10 +224,8 @@ fn not_a_sysroot(path: PathBuf) -> Result<SysrootError> {
 
 fn refused(error: glib::Error, path: &Path) -> anyhow::Error {
     match io_kind(&error) {
-        Some(std::io::ErrorKind::ReadOnlyFilesystem) => SysrootError::ReadOnly(path.into()).into(),
-        Some(std::io::ErrorKind::PermissionDenied) => {
-            SysrootError::NoPermission(path.into()).into()
-        }
+        Some(ErrorKind::ReadOnlyFilesystem) => SysrootError::ReadOnly(path.into()).into(),
+        Some(ErrorKind::PermissionDenied) => SysrootError::NoPermission(path.into()).into(),
         _ => from_glib(error).context("Taking the lock"),
     }
 }

@@ -1,6 +1,5 @@
-//! Deployments in scratch sysroots, from commits made of fixture lines: what is written to disk,
-//! what stays, what an interruption leaves. Needs root (deployments belong to it) and the
-//! `ostree` program; says so and passes where there is no root.
+//! Deployments of commits made from fixture lines, without any image: what is written to disk,
+//! what stays, what an interruption leaves.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -11,24 +10,10 @@ use bowline::image::OstreeImageReference;
 use bowline::sysroot::{DeploymentId, LockedSysroot, Slot, Sysroot, SysrootError};
 use bowline::testing::{CommitOptions, Fixture, OS, ScratchSysroot};
 
+use crate::scene::{ostree, turn};
+
 const STABLE: &str = "ostree-unverified-registry:quay.io/example/os:stable";
 const NEXT: &str = "ostree-unverified-registry:quay.io/example/os:next";
-
-#[allow(clippy::print_stdout, reason = "a test that cannot run says why")]
-fn is_root() -> bool {
-    let root = rustix::process::geteuid().is_root();
-    if !root {
-        println!("skipped: needs root");
-    }
-    root
-}
-
-fn ostree(args: &[&str]) -> String {
-    let output = Command::new("ostree").args(args).output().unwrap();
-    let stderr = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "ostree {args:?}: {stderr}");
-    String::from_utf8(output.stdout).unwrap()
-}
 
 struct Host {
     sysroot: ScratchSysroot,
@@ -178,9 +163,9 @@ impl Host {
 
 #[test]
 fn the_first_deployment_boots_and_says_where_it_came_from() {
-    if !is_root() {
+    let Some(_turn) = turn() else {
         return;
-    }
+    };
     let host = Host::new();
     let commit = host.commit("1", "");
     let plan = host.deploy_image(&commit, STABLE);
@@ -215,9 +200,9 @@ fn the_first_deployment_boots_and_says_where_it_came_from() {
 
 #[test]
 fn an_upgrade_keeps_arguments_and_local_etc() {
-    if !is_root() {
+    let Some(_turn) = turn() else {
         return;
-    }
+    };
     let host = Host::new();
     let one = host.commit("1", "");
     host.deploy_image(&one, STABLE);
@@ -251,9 +236,9 @@ fn an_upgrade_keeps_arguments_and_local_etc() {
 
 #[test]
 fn the_plan_and_libostree_agree_on_what_stays() {
-    if !is_root() {
+    let Some(_turn) = turn() else {
         return;
-    }
+    };
     let host = Host::new();
     let commits: Vec<_> = (1..=5).map(|n| host.commit(&n.to_string(), "")).collect();
     let distinct: std::collections::BTreeSet<_> = commits.iter().collect();
@@ -305,9 +290,9 @@ fn the_plan_and_libostree_agree_on_what_stays() {
 
 #[test]
 fn rollback_is_undone_by_rollback() {
-    if !is_root() {
+    let Some(_turn) = turn() else {
         return;
-    }
+    };
     let host = Host::new();
     let (one, two) = (
         host.commit("1", ""),
@@ -350,9 +335,9 @@ fn rollback_is_undone_by_rollback() {
 
 #[test]
 fn a_held_lock_is_busy_and_given_back() {
-    if !is_root() {
+    let Some(_turn) = turn() else {
         return;
-    }
+    };
     let host = Host::new();
     let held = host.lock();
     let error = Sysroot::open_locked(host.path()).unwrap_err();
@@ -386,9 +371,9 @@ fn what_is_no_sysroot_is_told_apart() {
 
 #[test]
 fn an_empty_directory_becomes_a_sysroot_as_with_ostree() {
-    if !is_root() {
+    let Some(_turn) = turn() else {
         return;
-    }
+    };
     let (ours, theirs) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     bowline::sysroot::initialize(ours.path()).unwrap();
     ostree(&[
@@ -424,9 +409,9 @@ fn an_empty_directory_becomes_a_sysroot_as_with_ostree() {
 
 #[test]
 fn an_interrupted_deploy_is_finished_by_the_next() {
-    if !is_root() {
+    let Some(_turn) = turn() else {
         return;
-    }
+    };
     let host = Host::new();
     let (one, two) = (
         host.commit("1", ""),
@@ -458,9 +443,9 @@ fn an_interrupted_deploy_is_finished_by_the_next() {
 
 #[test]
 fn a_half_made_stateroot_is_completed() {
-    if !is_root() {
+    let Some(_turn) = turn() else {
         return;
-    }
+    };
     let host = Host::new();
     fs::create_dir(host.path().join("ostree/deploy/os")).unwrap();
     let wish = Wish {

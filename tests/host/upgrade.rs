@@ -1,198 +1,18 @@
-//! The main job from outside: `rebase`, `upgrade`, `rollback` and `status` on scratch sysroots,
-//! with images in OCI layout directories. Needs root (deployments belong to it) and the `ostree`
-//! program; says so and passes where there is no root.
+//! The main job from outside: `rebase`, `upgrade`, `rollback` and `status`.
 
 use std::fs;
-use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
 
 use bowline::testing::encapsulate::Encapsulation;
-use bowline::testing::fixture::{CommitOptions, Fixture, OS};
-use bowline::testing::{Image, ScratchSysroot};
+use bowline::testing::fixture::{Fixture, OS};
 use serde_json::{Value, json};
 
-#[allow(clippy::print_stdout, reason = "a test that cannot run says why")]
-fn is_root() -> bool {
-    let root = rustix::process::geteuid().is_root();
-    if !root {
-        println!("skipped: needs root");
-    }
-    root
-}
-
-/// A sysroot, and a layout directory whose tag `os` is followed.
-struct Scene {
-    sysroot: ScratchSysroot,
-    dir: tempfile::TempDir,
-}
-
-impl Scene {
-    fn new() -> Self {
-        Self {
-            sysroot: ScratchSysroot::new().unwrap(),
-            dir: tempfile::tempdir().unwrap(),
-        }
-    }
-
-    fn path(&self) -> &Path {
-        self.sysroot.path()
-    }
-
-    fn image_name(&self, tag: &str) -> String {
-        format!("oci:{}:{tag}", self.dir.path().join("layout").display())
-    }
-
-    fn publish(&self, image: &Image, tag: &str) {
-        let layout = self.dir.path().join("layout");
-        image.write_layout(&layout, tag).unwrap();
-    }
-
-    fn command(&self, args: &[&str]) -> Command {
-        let policy = self.dir.path().join("policy.json");
-        fs::write(
-            &policy,
-            r#"{"default":[{"type":"insecureAcceptAnything"}]}"#,
-        )
-        .unwrap();
-        let mut command = Command::new(env!("CARGO_BIN_EXE_bowline"));
-        command.arg("--sysroot").arg(self.path()).args(args);
-        command.env_clear().env("CONTAINERS_POLICY_JSON", policy);
-        command
-    }
-
-    fn run(&self, args: &[&str]) -> Output {
-        self.command(args).output().unwrap()
-    }
-
-    /// Runs a command that must succeed; its stdout goes out.
-    fn ok(&self, args: &[&str]) -> String {
-        let output = self.run(args);
-        assert_eq!(
-            output.status.code(),
-            Some(0),
-            "{args:?}: {}",
-            stderr(&output)
-        );
-        String::from_utf8(output.stdout).unwrap()
-    }
-
-    /// Runs a command that must fail with a code; its stderr goes out. Nothing may have changed.
-    fn fails(&self, code: i32, args: &[&str]) -> String {
-        let before = self.state();
-        let output = self.run(args);
-        assert_eq!(
-            output.status.code(),
-            Some(code),
-            "{args:?}: {}",
-            stderr(&output)
-        );
-        assert_eq!(String::from_utf8_lossy(&output.stdout), "", "{args:?}");
-        assert_eq!(self.state(), before, "{args:?} changed the sysroot");
-        self.fsck();
-        stderr(&output)
-    }
-
-    /// What boots, what is deployed, and all refs.
-    fn state(&self) -> (Vec<String>, String, Vec<String>) {
-        let mut entries: Vec<_> = fs::read_dir(self.path().join("boot/loader/entries"))
-            .map(|dir| {
-                dir.map(|e| fs::read_to_string(e.unwrap().path()).unwrap())
-                    .collect()
-            })
-            .unwrap_or_default();
-        entries.sort();
-        let sysroot = format!("--sysroot={}", self.path().display());
-        let status = ostree(&["admin", "status", &sysroot]);
-        let mut refs = Vec::new();
-        list_refs(&self.repo().join("refs"), &mut refs);
-        refs.sort();
-        (entries, status, refs)
-    }
-
-    fn repo(&self) -> PathBuf {
-        self.path().join("ostree/repo")
-    }
-
-    fn fsck(&self) {
-        ostree(&[
-            "fsck",
-            "--quiet",
-            &format!("--repo={}", self.repo().display()),
-        ]);
-    }
-
-    fn status(&self) -> Value {
-        serde_json::from_str(&self.ok(&["status", "--json"])).unwrap()
-    }
-
-    fn images(&self) -> String {
-        self.ok(&["image", "list", "--format", "json"])
-    }
-
-    /// The tree of the deployment that boots next.
-    fn next(&self) -> PathBuf {
-        let status = self.status();
-        let ostree = &status["status"]["otherDeployments"][0]["ostree"];
-        let stateroot = ostree["stateroot"].as_str().unwrap();
-        let name = format!(
-            "{}.{}",
-            ostree["checksum"].as_str().unwrap(),
-            ostree["deploySerial"]
-        );
-        self.path()
-            .join("ostree/deploy")
-            .join(stateroot)
-            .join("deploy")
-            .join(name)
-    }
-}
-
-/// Refs with what they point to.
-fn list_refs(dir: &Path, refs: &mut Vec<String>) {
-    for entry in fs::read_dir(dir).unwrap() {
-        let path = entry.unwrap().path();
-        if path.is_dir() {
-            list_refs(&path, refs);
-        } else {
-            let commit = fs::read_to_string(&path).unwrap();
-            refs.push(format!("{} {}", path.display(), commit.trim()));
-        }
-    }
-}
-
-fn ostree(args: &[&str]) -> String {
-    let output = Command::new("ostree").args(args).output().unwrap();
-    assert!(
-        output.status.success(),
-        "ostree {args:?}: {}",
-        stderr(&output)
-    );
-    String::from_utf8(output.stdout).unwrap()
-}
-
-fn stderr(output: &Output) -> String {
-    String::from_utf8_lossy(&output.stderr).into_owned()
-}
-
-/// The fixture OS as an image; `more` are further fixture lines.
-fn os(version: &str, more: &str) -> Image {
-    let fixture = Fixture::new().unwrap();
-    let mut options = CommitOptions::default();
-    options.metadata[0].1 = version.into();
-    let commit = fixture
-        .commit_with(&format!("{OS}\n{more}"), &options)
-        .unwrap();
-    let image = Encapsulation::chunked()
-        .image(fixture.repo(), &commit)
-        .unwrap();
-    image.build()
-}
+use crate::scene::{Scene, os, stderr, turn};
 
 #[test]
 fn rebase_upgrade_roll_back() {
-    if !is_root() {
+    let Some(_turn) = turn() else {
         return;
-    }
+    };
     let scene = Scene::new();
     let name = scene.image_name("os");
     let (one, two) = (os("1", ""), os("2", "file /usr/bin/new 0 0 755 new"));
@@ -254,9 +74,9 @@ fn rebase_upgrade_roll_back() {
 
 #[test]
 fn the_status_has_the_fields_of_the_schema() {
-    if !is_root() {
+    let Some(_turn) = turn() else {
         return;
-    }
+    };
     let scene = Scene::new();
     scene.publish(&os("1", ""), "os");
     let empty = scene.status();
@@ -326,9 +146,9 @@ fn the_status_has_the_fields_of_the_schema() {
 
 #[test]
 fn images_go_with_the_deployments_that_followed_them() {
-    if !is_root() {
+    let Some(_turn) = turn() else {
         return;
-    }
+    };
     let scene = Scene::new();
     for (tag, version) in [("a", "1"), ("b", "2"), ("c", "3"), ("mine", "4")] {
         scene.publish(
@@ -360,9 +180,9 @@ fn images_go_with_the_deployments_that_followed_them() {
 
 #[test]
 fn a_download_is_deployed_by_the_next_upgrade() {
-    if !is_root() {
+    let Some(_turn) = turn() else {
         return;
-    }
+    };
     let scene = Scene::new();
     scene.publish(&os("1", ""), "os");
     scene.ok(&["rebase", &scene.image_name("os")]);
@@ -385,9 +205,9 @@ fn a_download_is_deployed_by_the_next_upgrade() {
 
 #[test]
 fn what_cannot_be_deployed_is_refused_before_anything_changes() {
-    if !is_root() {
+    let Some(_turn) = turn() else {
         return;
-    }
+    };
     let scene = Scene::new();
     let no_image = "hint: follow an image first: `bowline rebase IMAGE`\n";
     let said = scene.fails(2, &["upgrade"]);
@@ -441,9 +261,9 @@ fn what_cannot_be_deployed_is_refused_before_anything_changes() {
 
 #[test]
 fn a_refused_signature_changes_nothing() {
-    if !is_root() {
+    let Some(_turn) = turn() else {
         return;
-    }
+    };
     let scene = Scene::new();
     scene.publish(&os("1", ""), "os");
     let name = scene.image_name("os");
@@ -462,9 +282,9 @@ fn a_refused_signature_changes_nothing() {
 
 #[test]
 fn only_an_empty_directory_becomes_a_sysroot() {
-    if !is_root() {
+    let Some(_turn) = turn() else {
         return;
-    }
+    };
     let scene = Scene::new();
     scene.publish(&os("1", ""), "os");
     let name = scene.image_name("os");
@@ -502,9 +322,9 @@ fn only_an_empty_directory_becomes_a_sysroot() {
 
 #[test]
 fn a_second_bowline_is_told_to_wait() {
-    if !is_root() {
+    let Some(_turn) = turn() else {
         return;
-    }
+    };
     let scene = Scene::new();
     scene.publish(&os("1", ""), "os");
     let held = bowline::sysroot::Sysroot::open_locked(scene.path()).unwrap();

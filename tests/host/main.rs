@@ -1,0 +1,9 @@
+//! Everything from a merge commit to a deployment that boots, and back, on scratch sysroots. Needs
+//! root (deployments belong to it) and the program `ostree`; a test that cannot run says so and
+//! passes.
+
+mod booted;
+mod deploy;
+mod faults;
+mod scene;
+mod upgrade;
