@@ -135,6 +135,7 @@ impl Context {
         let screen = self.screen.clone();
         let lines = tracing_subscriber::fmt::layer()
             .with_writer(move || AboveBars(screen.clone()))
+            .with_ansi(false)
             .with_target(false)
             .without_time();
         tracing_subscriber::registry()

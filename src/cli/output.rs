@@ -11,8 +11,11 @@ use thiserror::Error;
 #[error("nobody reads the output any more")]
 pub struct OutputClosed;
 
-/// Writes `text` to stdout and flushes it.
+/// Writes `text` to stdout and flushes it. Control characters other than line breaks become
+/// spaces: much of what is printed was written by others.
 pub fn print(text: &str) -> Result<()> {
+    let harmless = |c: char| if c.is_control() && c != '\n' { ' ' } else { c };
+    let text: String = text.chars().map(harmless).collect();
     print_bytes(text.as_bytes())
 }
 

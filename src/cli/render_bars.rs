@@ -73,10 +73,10 @@ impl ProgressSink for BarSink {
             Event::LayerProgress { index, .. } => state.move_layer(index),
             Event::LayerDone { index } => state.remove_layer(index),
             Event::Retry { reason, wait } => {
-                let wait = text::duration(wait);
+                let (reason, wait) = (text::clean(&reason), text::duration(wait));
                 self.lines(&format!("{reason}; trying again in {wait}"));
             }
-            Event::Warning(warning) => self.lines(&format!("warning: {warning}")),
+            Event::Warning(warning) => self.lines(&format!("warning: {}", text::clean(&warning))),
             Event::Planned {
                 layers_to_fetch: 0, ..
             } => self.lines(&state.tally.planned.describe()),

@@ -51,10 +51,10 @@ impl Lines {
             Event::LayerProgress { .. } | Event::LayerDone { .. } => self.transfer(now),
             Event::LayerStarted { .. } => None,
             Event::Retry { reason, wait } => {
-                let wait = text::duration(*wait);
+                let (reason, wait) = (text::clean(reason), text::duration(*wait));
                 Some(format!("{reason}; trying again in {wait}"))
             }
-            Event::Warning(warning) => Some(format!("warning: {warning}")),
+            Event::Warning(warning) => Some(format!("warning: {}", text::clean(warning))),
             Event::Finished => self.summary(),
         }
     }
@@ -137,7 +137,7 @@ mod tests {
             (
                 5000,
                 Event::Retry {
-                    reason: "quay.io: connection reset".into(),
+                    reason: "quay.io:\nconnection\u{1b} reset".into(),
                     wait: Duration::from_secs(2),
                 },
             ),

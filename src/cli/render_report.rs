@@ -97,11 +97,13 @@ fn facts(summary: &Summary, cost: &Cost, verb: &str) -> String {
 }
 
 fn version(summary: &Summary) -> Option<String> {
-    match (&summary.version, &summary.created) {
-        (Some(version), Some(created)) => Some(format!("{version} ({created})")),
-        (Some(one), None) | (None, Some(one)) => Some(one.clone()),
-        (None, None) => None,
-    }
+    let version = match (&summary.version, &summary.created) {
+        (Some(version), Some(created)) => format!("{version} ({created})"),
+        (Some(one), None) | (None, Some(one)) => one.clone(),
+        (None, None) => return None,
+    };
+    // Labels may hold anything.
+    Some(text::clean(&version))
 }
 
 fn deployed(plan: &DeployPlan, deployment: &DeploymentId) -> String {

@@ -9,6 +9,7 @@
 
 use std::fmt::Write as _;
 
+use super::text;
 use crate::host::{BootEntry, Host, ImageSpec, ImageStatus, Signature};
 
 /// Renders a whole status.
@@ -59,7 +60,7 @@ fn block(slot: &str, next: bool, entry: &BootEntry) -> String {
     let mut lines = format!("{mark} {slot}{notes}\n");
     for (key, value) in facts(entry) {
         // Writing to a String cannot fail.
-        let _ = writeln!(lines, "    {key:<10}  {value}");
+        let _ = writeln!(lines, "    {key:<10}  {}", text::clean(&value));
     }
     lines
 }
