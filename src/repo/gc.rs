@@ -37,6 +37,7 @@ impl Repo {
     /// next prune removes.
     #[context("Pruning the repository")]
     pub fn prune(&self) -> Result<PruneReport> {
+        self.clean_staging()?;
         let present = self.refs_below(refs::BLOB_PREFIX)?.into_keys().collect();
         let unneeded = unneeded_layers(&present, &self.needed_layers()?);
         for name in &unneeded {

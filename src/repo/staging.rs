@@ -8,7 +8,7 @@
 //!     refs/N                       refs that move when their objects are durable
 //! ```
 //!
-//! An interruption leaves such a directory behind; the next pull removes it. Never writes under a
+//! An interruption leaves such a directory behind; the next pull or prune removes it. Never writes under a
 //! final name, because libostree takes an object that exists for a valid one.
 
 use std::hash::{BuildHasher, RandomState};
@@ -161,6 +161,14 @@ impl Drop for Staging {
             tracing::debug!("leaving staging directory {} behind: {error}", self.name);
         }
     }
+}
+
+/// Removes what interrupted pulls left in a repository.
+pub fn clean(repo: &OwnedFd) -> io::Result<()> {
+    let tmp = sysfs::open_dir(repo, "tmp")?;
+    let making = sysfs::open_dir(repo, "tmp")?;
+    sysfs::lock(&making)?;
+    remove_abandoned(&tmp)
 }
 
 /// Removes staging directories that nobody holds the lock of.

@@ -11,7 +11,7 @@ use thiserror::Error;
 
 use super::gvariant::{self, DirTree};
 use super::object::{FileMeta, ObjectKind};
-use super::staging::{Staging, StorageMode};
+use super::staging::{self, Staging, StorageMode};
 use super::tree::TreeReader;
 use crate::image::Digest;
 use crate::sys::fs as sysfs;
@@ -111,6 +111,11 @@ impl Repo {
             .try_clone()
             .context("Duplicating a directory handle")?;
         Staging::new(dir, self.mode, sync).context("Making a staging directory in the repository")
+    }
+
+    /// Removes what interrupted pulls left behind.
+    pub(super) fn clean_staging(&self) -> Result<()> {
+        staging::clean(&self.dir).context("Removing what interrupted pulls left behind")
     }
 
     /// Bytes that may still be written to the repository's file system.

@@ -146,6 +146,12 @@ fn killed_pull_is_harmless(scene: &Scene, call: &str, when: usize) -> bool {
     ostree(&repo, &["fsck", "--quiet"]);
     let complete = Repo::open(&repo).unwrap().images().unwrap();
     assert_eq!(complete, [scene.imgref.clone()]);
+    succeed(&["-q", "image", "prune", "--repo", repo.to_str().unwrap()]);
+    assert_eq!(
+        ostree(&repo, &["ls", "-R", "-C", &image_ref]),
+        scene.new,
+        "{call} {when}"
+    );
     let mut left = std::fs::read_dir(repo.join("tmp")).unwrap();
     let left = left.find(|e| {
         e.as_ref()
