@@ -5,4 +5,5 @@
 mod commands;
 mod failures;
 mod host;
+mod registry;
 mod scene;
