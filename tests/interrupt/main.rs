@@ -4,5 +4,6 @@
 //! Needs root and the programs `ostree` and `strace` (Debian packages of these names); without
 //! strace, or where tracing is forbidden, it says so and checks nothing.
 
+mod deploy;
 mod kill;
 mod pull;
