@@ -16,133 +16,19 @@ use std::sync::Arc;
 use anyhow::{Context as _, Result};
 use fn_error_context::context;
 
-use crate::deploy::cleanup::{self, CleanupReport};
-use crate::deploy::{self, Decision, DeployPlan, Wish};
+use crate::deploy::cleanup;
+use crate::deploy::{self, Decision, DeployError, DeployPlan, Wish};
 use crate::image::{Digest, ImageConfig, Manifest, OstreeImageReference};
-use crate::progress::{Event, Phase, ProgressSink};
-use crate::pull::{self, Prepared, PullOptions, PullPlan, Unsuitable};
+use crate::progress::{Event, Phase};
+use crate::pull::{self, Prepared, PullOptions, Unsuitable};
 use crate::repo::{ImageRecord, Repo};
-use crate::sysroot::{
-    self, CachedUpdate, Deployment, DeploymentId, LockedSysroot, Slot, Sysroot, SysrootError,
-};
-use crate::transport::{self, ImageSource, SourceOptions};
-use crate::trust::{self, PolicyPaths};
+use crate::sysroot::{self, CachedUpdate, Deployment, LockedSysroot, Slot, Sysroot, SysrootError};
+use crate::transport::{self, ImageSource};
+use crate::trust;
 
-/// Which image to follow.
-#[derive(Debug, Clone)]
-pub enum Target {
-    /// The one that the user names (`rebase`).
-    Image(OstreeImageReference),
-    /// The one that the host follows already (`upgrade`).
-    Followed,
-}
+mod report;
 
-/// What is asked for.
-#[derive(Clone)]
-pub struct Request {
-    /// The image.
-    pub target: Target,
-    /// The stateroot, where the user names one.
-    pub stateroot: Option<String>,
-    /// Pull only.
-    pub download_only: bool,
-    /// Keep every present deployment.
-    pub retain: bool,
-    /// The architecture, a GOARCH word.
-    pub arch: String,
-    /// Layers to fetch at once.
-    pub jobs: usize,
-    /// How to reach the image.
-    pub source: SourceOptions,
-    /// Where the signature policy is.
-    pub policy: PolicyPaths,
-    /// Hears what happens.
-    pub progress: Arc<dyn ProgressSink>,
-}
-
-impl std::fmt::Debug for Request {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Request")
-            .field("target", &self.target)
-            .field("stateroot", &self.stateroot)
-            .field("download_only", &self.download_only)
-            .field("retain", &self.retain)
-            .field("arch", &self.arch)
-            .field("jobs", &self.jobs)
-            .field("source", &self.source)
-            .field("policy", &self.policy)
-            .finish_non_exhaustive()
-    }
-}
-
-/// An image, as far as a report tells of it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Summary {
-    /// Where it comes from.
-    pub image: OstreeImageReference,
-    /// Digest of its manifest.
-    pub digest: Digest,
-    /// Its version label.
-    pub version: Option<String>,
-    /// When it was made, RFC 3339 as written.
-    pub created: Option<String>,
-}
-
-/// What a pull fetches, or would.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Cost {
-    /// Layers of the image.
-    pub layers: usize,
-    /// Layers that are not here.
-    pub layers_to_fetch: usize,
-    /// Their bytes as they travel, as far as the manifest says.
-    pub bytes_to_fetch: u64,
-    /// Bytes of the layers that are here.
-    pub bytes_present: u64,
-}
-
-/// How a request ended.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Report {
-    /// The image is deployed already.
-    Unchanged {
-        /// The image.
-        summary: Summary,
-        /// Where it is deployed.
-        deployment: DeploymentId,
-        /// What that deployment is.
-        slot: Slot,
-    },
-    /// There is something new (`--check`).
-    Available {
-        /// The image.
-        summary: Summary,
-        /// What a pull would fetch.
-        cost: Cost,
-        /// What to remember about it, and beside which commit.
-        remember: Option<(String, CachedUpdate)>,
-    },
-    /// The image is in the repository and not deployed (`--download-only`).
-    Downloaded {
-        /// The image.
-        summary: Summary,
-        /// What was fetched.
-        cost: Cost,
-    },
-    /// The image boots next.
-    Deployed {
-        /// The image.
-        summary: Summary,
-        /// What was fetched.
-        cost: Cost,
-        /// The new deployment.
-        deployment: DeploymentId,
-        /// What was done.
-        plan: Box<DeployPlan>,
-        /// What was removed.
-        cleanup: CleanupReport,
-    },
-}
+pub use report::{Cost, Report, Request, Summary, Target};
 
 /// Opens and locks the sysroot; for `rebase`, makes an empty directory one and says so (true).
 ///
@@ -171,12 +57,15 @@ pub async fn run(sysroot: &LockedSysroot, request: &Request) -> Result<Report> {
 async fn walk(sysroot: &LockedSysroot, request: &Request) -> Result<Report> {
     let repo = sysroot.repo()?;
     let image = image(sysroot, &request.target, request.stateroot.as_deref())?;
+    if !request.download_only {
+        deploy::preflight(&sysroot.deployments()?, request.stateroot.as_deref())?;
+    }
     let prepared = prepare(&repo, &image, request).await?;
     let before = repo.image(&image.imgref)?;
     let (record, cost) = match prepared.state {
         Prepared::Unchanged(record) => {
             check_arch(&image, &record, request)?;
-            let cost = present(&record.manifest);
+            let cost = Cost::none(&record.manifest);
             (*record, cost)
         }
         Prepared::Ready(plan) => {
@@ -203,7 +92,9 @@ async fn walk(sysroot: &LockedSysroot, request: &Request) -> Result<Report> {
         }
         Ok(Decision::Deploy(plan)) => deploy(sysroot, request, summary, cost, plan),
         Err(error) => {
-            if before.is_none() {
+            // Of any other refusal (no room) the image is worth keeping: it is pulled already.
+            let useless = matches!(error.downcast_ref(), Some(DeployError::NoKernel));
+            if useless && before.is_none() {
                 discard(&repo, &image, request)?;
             }
             Err(error)
@@ -233,7 +124,7 @@ async fn look(sysroot: &Sysroot, request: &Request) -> Result<Report> {
                     slot,
                 }),
                 Decision::Deploy(_) => {
-                    let cost = present(&record.manifest);
+                    let cost = Cost::none(&record.manifest);
                     let digest = record.manifest_digest;
                     let update = update(digest, &record.manifest, &record.config);
                     let remember = remember(&deployments, request, update);
@@ -424,47 +315,5 @@ fn update(digest: Digest, manifest: &Manifest, config: &ImageConfig) -> CachedUp
         manifest_digest: digest.to_string(),
         manifest: manifest.to_oci_json(),
         config: String::from_utf8_lossy(config.raw()).into_owned(),
-    }
-}
-
-impl Summary {
-    fn of(
-        image: &OstreeImageReference,
-        digest: Digest,
-        manifest: &Manifest,
-        config: &ImageConfig,
-    ) -> Self {
-        let created = manifest.annotations.get("org.opencontainers.image.created");
-        Self {
-            image: image.clone(),
-            digest,
-            version: config.version().map(str::to_owned),
-            created: created.or(config.created.as_ref()).cloned(),
-        }
-    }
-
-    fn of_record(image: &OstreeImageReference, record: &ImageRecord) -> Self {
-        let digest = record.manifest_digest;
-        Self::of(image, digest, &record.manifest, &record.config)
-    }
-}
-
-impl Cost {
-    fn of(plan: &PullPlan) -> Self {
-        Self {
-            layers: plan.layers.len(),
-            layers_to_fetch: plan.layers_to_fetch(),
-            bytes_to_fetch: plan.bytes_to_fetch(),
-            bytes_present: plan.bytes_present(),
-        }
-    }
-}
-
-/// The cost of an image that is here.
-fn present(manifest: &Manifest) -> Cost {
-    Cost {
-        layers: manifest.layers.len(),
-        bytes_present: manifest.layers.iter().filter_map(|layer| layer.size).sum(),
-        ..Cost::default()
     }
 }

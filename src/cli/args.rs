@@ -93,7 +93,7 @@ pub struct RebaseArgs {
     #[command(flatten)]
     pub mode: ModeArgs,
 
-    /// Keep the present deployment when old ones are cleaned up
+    /// Remove no deployment and no image
     #[arg(long)]
     pub retain: bool,
 

@@ -11,7 +11,7 @@ use crate::sysroot::{Deployment, DeploymentId, Slot};
 use crate::upgrade::{Cost, Report, Summary};
 
 /// An image as people write it, with a word about signatures where none are asked for.
-pub fn image(reference: &OstreeImageReference) -> String {
+fn image_name(reference: &OstreeImageReference) -> String {
     let name = reference.imgref.to_string();
     let name = name.strip_prefix("docker://").unwrap_or(&name);
     match &reference.sigverify {
@@ -32,13 +32,13 @@ pub fn report(report: &Report) -> String {
         Report::Available { summary, cost, .. } => {
             format!(
                 "Update available: {}\n{}",
-                image(&summary.image),
+                image_name(&summary.image),
                 facts(summary, cost, "Fetch")
             )
         }
         Report::Downloaded { summary, cost } => format!(
             "Downloaded {}\n{}It is not deployed; `bowline upgrade` or `rebase` does that.\n",
-            image(&summary.image),
+            image_name(&summary.image),
             facts(summary, cost, "Fetched")
         ),
         Report::Deployed {
@@ -50,7 +50,7 @@ pub fn report(report: &Report) -> String {
         } => {
             let mut text = format!(
                 "Pulled {}\n{}",
-                image(&summary.image),
+                image_name(&summary.image),
                 facts(summary, cost, "Fetched")
             );
             text.push_str(&deployed(plan, deployment));
@@ -71,7 +71,7 @@ fn unchanged(summary: &Summary, deployment: &DeploymentId, slot: Slot) -> String
         .unwrap_or_default();
     format!(
         "No change: {}{version} {what}\n  Digest      {}\n  Deployment  {}\n",
-        image(&summary.image),
+        image_name(&summary.image),
         summary.digest,
         name(deployment),
     )
@@ -136,34 +136,35 @@ fn removed(plan: &DeployPlan, cleanup: &CleanupReport) -> String {
     lines
 }
 
-/// What a rollback did. `before` are the deployments as they were.
-pub fn rollback(plan: &RollbackPlan, before: &[Deployment]) -> String {
-    let next = plan.next();
+/// What a rollback did. `before` are the deployments as they were; `version` knows the version of
+/// an image by its commit.
+pub fn rollback(
+    plan: &RollbackPlan,
+    before: &[Deployment],
+    version: impl Fn(&str) -> Option<String>,
+) -> String {
+    let words = |id: &DeploymentId| {
+        let origin = before.iter().find(|d| d.id == *id).map(|d| &d.origin);
+        let image = origin.and_then(|origin| origin.image().ok().flatten());
+        let version = version(&id.commit).map(|v| format!("version {v} of "));
+        let image = image.map(|i| format!(": {}{}", version.unwrap_or_default(), image_name(&i)));
+        format!("{}{}", name(id), image.unwrap_or_default())
+    };
     match plan {
-        RollbackPlan::DiscardStaged { staged, .. } => format!(
-            "Discarded the staged update {}{}\n{} stays: it boots at the next restart{}\n\
-             Run `bowline rollback` again to boot the deployment before it\n",
-            name(staged),
-            image_of(before, staged),
-            name(next),
-            image_of(before, next),
+        RollbackPlan::DiscardStaged { staged, next, .. } => format!(
+            "Discarded the staged update {}\n{} boots at the next restart\n\
+             Run `bowline rollback` again to boot the deployment before that one\n",
+            words(staged),
+            words(next),
         ),
-        RollbackPlan::Swap { instead_of, .. } => format!(
-            "{} boots next{}\ninstead of {}{}; `bowline rollback` undoes this\n",
-            name(next),
-            image_of(before, next),
-            name(instead_of),
-            image_of(before, instead_of),
+        RollbackPlan::Swap {
+            next, instead_of, ..
+        } => format!(
+            "Boots next  {}\nInstead of  {}\n`bowline rollback` again undoes this\n",
+            words(next),
+            words(instead_of),
         ),
     }
-}
-
-fn image_of(all: &[Deployment], id: &DeploymentId) -> String {
-    let origin = all.iter().find(|d| d.id == *id).map(|d| &d.origin);
-    let image = origin.and_then(|origin| origin.image().ok().flatten());
-    image
-        .map(|i| format!(": {}", self::image(&i)))
-        .unwrap_or_default()
 }
 
 /// A deployment with a checksum that fits a line.
@@ -174,4 +175,65 @@ fn name(id: &DeploymentId) -> String {
         text::shorten(&id.commit),
         id.serial
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sysroot::Origin;
+
+    fn deployment(commit: &str, slot: Slot) -> Deployment {
+        let image = "ostree-unverified-registry:quay.io/os:stable";
+        Deployment {
+            id: DeploymentId {
+                stateroot: "os".into(),
+                commit: commit.into(),
+                serial: 0,
+            },
+            slot,
+            pinned: false,
+            origin: Origin::of_image(&image.parse().unwrap()),
+            kargs: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn a_rollback_says_what_boots_and_what_does_not() {
+        let version = |commit: &str| (commit != "c1").then(|| format!("v{commit}"));
+        let said = |all: &[Deployment]| {
+            let plan = crate::deploy::plan_rollback(all, None).unwrap();
+            rollback(&plan, all, version)
+        };
+        let mut all = vec![
+            deployment("c2", Slot::Booted),
+            deployment("c1", Slot::Rollback),
+        ];
+        assert_eq!(
+            said(&all),
+            "Boots next  os/c1.0: quay.io/os:stable (unverified)\n\
+             Instead of  os/c2.0: version vc2 of quay.io/os:stable (unverified)\n\
+             `bowline rollback` again undoes this\n"
+        );
+        all.insert(0, deployment("c3", Slot::Staged));
+        assert_eq!(
+            said(&all),
+            "Discarded the staged update os/c3.0: version vc3 of quay.io/os:stable (unverified)\n\
+             os/c2.0: version vc2 of quay.io/os:stable (unverified) boots at the next restart\n\
+             Run `bowline rollback` again to boot the deployment before that one\n"
+        );
+    }
+
+    #[test]
+    fn references_say_which_signatures_they_ask_for() {
+        for (reference, text) in [
+            (
+                "ostree-unverified-registry:quay.io/os",
+                "quay.io/os (unverified)",
+            ),
+            ("ostree-image-signed:docker://quay.io/os", "quay.io/os"),
+            ("ostree-remote-image:r:oci:/x", "oci:/x (ostree remote r)"),
+        ] {
+            assert_eq!(image_name(&reference.parse().unwrap()), text);
+        }
+    }
 }

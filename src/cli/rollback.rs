@@ -17,7 +17,13 @@ pub fn run(args: &RollbackArgs, context: &Context) -> Result<Outcome> {
     let deployments = sysroot.deployments()?;
     let plan = deploy::plan_rollback(&deployments, context.stateroot.as_deref())?;
     deploy::roll_back(&sysroot, &plan)?;
-    context.say(&render_report::rollback(&plan, &deployments))?;
+    // Only for the words: a commit that cannot be read says nothing.
+    let repo = sysroot.repo()?;
+    let version = |commit: &str| {
+        let record = repo.image_of_commit(commit).ok().flatten();
+        record.and_then(|record| record.config.version().map(str::to_owned))
+    };
+    context.say(&render_report::rollback(&plan, &deployments, version))?;
     if args.apply {
         reboot::reboot(context)?;
     }

@@ -93,18 +93,28 @@ pub struct DeployPlan {
     pub drop_images: Vec<ImageReference>,
 }
 
+/// What would refuse any deployment, so that nothing is pulled in vain: gives the stateroot and
+/// the deployment that a new one grows from.
+pub fn preflight<'a>(
+    all: &'a [Deployment],
+    named: Option<&str>,
+) -> Result<(String, Option<&'a Deployment>), DeployError> {
+    let stateroot = stateroot(all, named)?;
+    let merge = merge_from(all, &stateroot);
+    match merge.filter(|d| d.origin.has_local_changes()) {
+        Some(changed) => Err(DeployError::LocalChanges(changed.id.to_string())),
+        None => Ok((stateroot, merge)),
+    }
+}
+
 /// Plans how `wish` becomes what boots next.
 pub fn plan(host: &Snapshot, wish: &Wish) -> Result<Decision, DeployError> {
+    let (stateroot, merge) = preflight(&host.deployments, wish.stateroot.as_deref())?;
     let kernel = wish.tree.kernel.as_ref().ok_or(DeployError::NoKernel)?;
-    let stateroot = stateroot(host, wish.stateroot.as_deref())?;
     if let Some(there) = already_there(host, wish, &stateroot) {
         return Ok(Decision::Nothing(there.id.clone(), there.slot));
     }
     check_space(&host.room, kernel, wish.tree.etc_bytes)?;
-    let merge = merge_from(&host.deployments, &stateroot);
-    if let Some(changed) = merge.filter(|d| d.origin.has_local_changes()) {
-        return Err(DeployError::LocalChanges(changed.id.to_string()));
-    }
     let method = match booted(&host.deployments) {
         Some(_) => Method::Stage,
         None => Method::Finish,
@@ -137,7 +147,7 @@ pub fn plan(host: &Snapshot, wish: &Wish) -> Result<Decision, DeployError> {
 }
 
 /// The named stateroot, else that of the booted deployment, else of the next boot.
-fn stateroot(host: &Snapshot, named: Option<&str>) -> Result<String, DeployError> {
+fn stateroot(all: &[Deployment], named: Option<&str>) -> Result<String, DeployError> {
     if let Some(name) = named {
         let legal = !name.is_empty() && !name.starts_with('.') && !name.contains(['/', '\0', '\n']);
         return match legal {
@@ -145,7 +155,7 @@ fn stateroot(host: &Snapshot, named: Option<&str>) -> Result<String, DeployError
             false => Err(DeployError::StaterootName(name.into())),
         };
     }
-    let home = booted(&host.deployments).or(host.deployments.first());
+    let home = booted(all).or(all.first());
     Ok(home
         .map_or(DEFAULT_STATEROOT, |d| d.id.stateroot.as_str())
         .into())

@@ -284,7 +284,11 @@ fn a_read_only_sysroot_is_written_in_a_namespace_of_our_own() {
     machine.read_only = true;
     assert!(!machine.run(&["touch", "/sysroot/x"]).status.success());
     assert_eq!(machine.versions(), versions(["", "1", ""]));
+    machine.bowline(&["upgrade", "--check"]);
+    let cached = &machine.status()["booted"]["cachedUpdate"]["version"];
+    assert_eq!(cached, "2", "the check was not remembered");
     machine.bowline(&["upgrade"]);
+    assert_eq!(machine.status()["booted"]["cachedUpdate"], Value::Null);
     assert_eq!(machine.versions(), versions(["2", "1", ""]));
     machine.restart();
     assert_eq!(machine.versions(), versions(["", "2", "1"]));

@@ -65,7 +65,7 @@ fn rebase_upgrade_roll_back() {
     );
 
     let said = scene.ok(&["rollback"]);
-    assert!(said.contains(" boots next"), "{said}");
+    assert!(said.starts_with("Boots next  default/"), "{said}");
     assert_eq!(digest(&scene.status(), next), one.digest().to_string());
     scene.ok(&["rollback"]);
     assert_eq!(scene.status(), status, "two rollbacks changed something");
