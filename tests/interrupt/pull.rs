@@ -145,7 +145,7 @@ fn killed_pull_is_harmless(scene: &Scene, call: &str, when: usize) -> bool {
     );
     ostree(&repo, &["fsck", "--quiet"]);
     let complete = Repo::open(&repo).unwrap().images().unwrap();
-    assert_eq!(complete, [scene.imgref.clone()]);
+    assert_eq!(complete, std::slice::from_ref(&scene.imgref));
     succeed(&["-q", "image", "prune", "--repo", repo.to_str().unwrap()]);
     assert_eq!(
         ostree(&repo, &["ls", "-R", "-C", &image_ref]),
