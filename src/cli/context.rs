@@ -3,11 +3,13 @@
 //! The only place that reads environment variables.
 
 use std::env;
+use std::fmt;
 use std::fs::File;
 use std::future::Future;
-use std::io::{self, IsTerminal as _};
+use std::io::{self, IsTerminal as _, Write as _};
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
@@ -96,6 +98,8 @@ pub struct Context {
     /// Where bars are drawn; log lines go through it, so that neither spoils the other.
     screen: MultiProgress,
     progress_file: Option<File>,
+    /// The displays of the operation that runs.
+    running: Mutex<Option<Arc<Fan>>>,
 }
 
 impl Context {
@@ -119,6 +123,7 @@ impl Context {
             level,
             screen: MultiProgress::new(),
             progress_file: progress_fd.map(progress_fd::claim).transpose()?,
+            running: Mutex::default(),
         })
     }
 
@@ -176,7 +181,26 @@ impl Context {
             let file = file.try_clone().context("Opening the progress stream")?;
             sinks.push(Box::new(JsonSink::new(file, image)));
         }
-        Ok(Arc::new(Fan(sinks)))
+        let fan = Arc::new(Fan {
+            sinks,
+            finished: AtomicBool::new(false),
+        });
+        let mut running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
+        *running = Some(fan.clone());
+        Ok(fan)
+    }
+
+    /// Takes the displays of progress down and says that the end may take a moment.
+    fn say_interrupted(&self) {
+        let running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(fan) = &*running {
+            fan.event(Event::Finished);
+        }
+        if !self.quiet {
+            let remark = "Ending what is being written; once more ends it at once";
+            // Nothing to do about a closed stderr.
+            let _ = writeln!(io::stderr(), "{remark}");
+        }
     }
 
     /// How sources behave, for a command that fetches.
@@ -226,7 +250,10 @@ impl Context {
             tokio::select! {
                 biased;
                 result = work => result,
-                Ok(signal) = interrupted => Err(signal.into()),
+                Ok(signal) = interrupted => {
+                    self.say_interrupted();
+                    Err(signal.into())
+                }
             }
         });
         runtime.shutdown_timeout(GRACE);
@@ -235,11 +262,25 @@ impl Context {
 }
 
 /// Several takers of the same events.
-struct Fan(Vec<Box<dyn ProgressSink>>);
+struct Fan {
+    sinks: Vec<Box<dyn ProgressSink>>,
+    /// Nothing is shown any more: workers may go on for a moment after an interruption.
+    finished: AtomicBool,
+}
 
 impl ProgressSink for Fan {
     fn event(&self, event: Event) {
-        self.0.iter().for_each(|sink| sink.event(event.clone()));
+        let ends = event == Event::Finished;
+        if self.finished.fetch_or(ends, Ordering::Relaxed) {
+            return;
+        }
+        self.sinks.iter().for_each(|sink| sink.event(event.clone()));
+    }
+}
+
+impl fmt::Debug for Fan {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Fan")
     }
 }
 
