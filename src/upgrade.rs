@@ -224,13 +224,16 @@ fn decide(
 ) -> Result<Decision> {
     let wish = Wish {
         image: image.clone(),
-        tree: sysroot.tree_facts(&record.commit)?,
         commit: record.commit.clone(),
         stateroot: request.stateroot.clone(),
         retain: request.retain,
         explicit: matches!(request.target, Target::Image(_)),
     };
-    Ok(deploy::plan(&deploy::snapshot(sysroot)?, &wish)?)
+    if let Some(there) = deploy::already_there(&sysroot.deployments()?, &wish)? {
+        return Ok(Decision::Nothing(there.id.clone(), there.slot));
+    }
+    let tree = sysroot.tree_facts(&record.commit)?;
+    Ok(deploy::plan(&deploy::snapshot(sysroot)?, &wish, &tree)?)
 }
 
 fn deploy(

@@ -8,6 +8,8 @@ mod rollback;
 mod stage;
 
 pub use error::DeployError;
-pub use plan::{Decision, DeployPlan, Method, Room, Snapshot, Wish, followed, plan, preflight};
+pub use plan::{
+    Decision, DeployPlan, Method, Room, Snapshot, Wish, already_there, followed, plan, preflight,
+};
 pub use rollback::{RollbackPlan, plan_rollback, roll_back};
 pub use stage::{carry_out, snapshot};

@@ -40,8 +40,6 @@ pub struct Wish {
     pub image: OstreeImageReference,
     /// Its merge commit.
     pub commit: String,
-    /// What its tree holds.
-    pub tree: TreeFacts,
     /// The stateroot, where the user named one.
     pub stateroot: Option<String>,
     /// Keep every present deployment.
@@ -107,14 +105,33 @@ pub fn preflight<'a>(
     }
 }
 
-/// Plans how `wish` becomes what boots next.
-pub fn plan(host: &Snapshot, wish: &Wish) -> Result<Decision, DeployError> {
+/// The deployment that makes a wish come true already. Costs nothing: no tree is looked at.
+pub fn already_there<'a>(
+    all: &'a [Deployment],
+    wish: &Wish,
+) -> Result<Option<&'a Deployment>, DeployError> {
+    let (stateroot, _) = preflight(all, wish.stateroot.as_deref())?;
+    let fits = |d: &&Deployment| {
+        let image = d.origin.image();
+        let same_image = image.is_ok_and(|i| i.as_ref() == Some(&wish.image));
+        d.id.commit == wish.commit && d.id.stateroot == stateroot && same_image
+    };
+    let Some(next) = all.first() else {
+        return Ok(None);
+    };
+    // A rollback that waits for its boot must not be undone by an upgrade that brings nothing.
+    let running = booted(all).filter(|_| !wish.explicit && next.slot != Slot::Staged);
+    Ok(Some(next).filter(fits).or(running.filter(fits)))
+}
+
+/// Plans how `wish`, whose commit has this `tree`, becomes what boots next.
+pub fn plan(host: &Snapshot, wish: &Wish, tree: &TreeFacts) -> Result<Decision, DeployError> {
     let (stateroot, merge) = preflight(&host.deployments, wish.stateroot.as_deref())?;
-    let kernel = wish.tree.kernel.as_ref().ok_or(DeployError::NoKernel)?;
-    if let Some(there) = already_there(host, wish, &stateroot) {
+    let kernel = tree.kernel.as_ref().ok_or(DeployError::NoKernel)?;
+    if let Some(there) = already_there(&host.deployments, wish)? {
         return Ok(Decision::Nothing(there.id.clone(), there.slot));
     }
-    check_space(&host.room, kernel, wish.tree.etc_bytes)?;
+    check_space(&host.room, kernel, tree.etc_bytes)?;
     let method = match booted(&host.deployments) {
         Some(_) => Method::Stage,
         None => Method::Finish,
@@ -159,20 +176,6 @@ fn stateroot(all: &[Deployment], named: Option<&str>) -> Result<String, DeployEr
     Ok(home
         .map_or(DEFAULT_STATEROOT, |d| d.id.stateroot.as_str())
         .into())
-}
-
-fn already_there<'a>(host: &'a Snapshot, wish: &Wish, stateroot: &str) -> Option<&'a Deployment> {
-    let fits = |d: &&Deployment| {
-        let same_image = d
-            .origin
-            .image()
-            .is_ok_and(|i| i.as_ref() == Some(&wish.image));
-        d.id.commit == wish.commit && d.id.stateroot == stateroot && same_image
-    };
-    let next = host.deployments.first()?;
-    // A rollback that waits for its boot must not be undone by an upgrade that brings nothing.
-    let running = booted(&host.deployments).filter(|_| !wish.explicit && next.slot != Slot::Staged);
-    Some(next).filter(fits).or(running.filter(fits))
 }
 
 /// libostree's rule for what a new deployment leaves in the boot list

@@ -51,13 +51,20 @@ fn wish(commit: &str, image_text: &str) -> Wish {
     Wish {
         image: image(image_text),
         commit: commit.into(),
-        tree: TreeFacts {
-            kernel: Some(kernel("k2", 10 << 20)),
-            etc_bytes: 1 << 20,
-        },
         stateroot: None,
         retain: false,
         explicit: true,
+    }
+}
+
+fn plan(host: &Snapshot, wish: &Wish) -> Result<Decision, DeployError> {
+    super::plan(host, wish, &tree())
+}
+
+fn tree() -> TreeFacts {
+    TreeFacts {
+        kernel: Some(kernel("k2", 10 << 20)),
+        etc_bytes: 1 << 20,
     }
 }
 
@@ -215,14 +222,16 @@ fn a_new_stateroot_takes_arguments_but_no_etc() {
 }
 
 fn plan_error(host: &Snapshot, wish: &Wish) -> DeployError {
-    super::plan(host, wish).unwrap_err()
+    plan(host, wish).unwrap_err()
 }
 
 #[test]
 fn what_cannot_boot_or_fit_is_refused() {
-    let mut no_kernel = wish("c1", A);
-    no_kernel.tree.kernel = None;
-    assert_eq!(plan_error(&host(vec![]), &no_kernel), DeployError::NoKernel);
+    let no_kernel = TreeFacts::default();
+    assert_eq!(
+        super::plan(&host(vec![]), &wish("c1", A), &no_kernel),
+        Err(DeployError::NoKernel)
+    );
 
     let mut full = host(vec![]);
     full.room.free.boot = (14 << 20) - 1;
