@@ -130,10 +130,10 @@ impl Pull {
         let mut running = JoinSet::new();
         let mut failed: Option<LayerFailure> = None;
         loop {
-            while running.len() < jobs
-                && failed.is_none()
-                && let Some(layer) = queue.pop_front()
-            {
+            while running.len() < jobs && failed.is_none() {
+                let Some(layer) = queue.pop_front() else {
+                    break;
+                };
                 running.spawn(self.fetch(layer));
             }
             let result = match self.publish_due() {
