@@ -15,17 +15,16 @@ build_release() {
 # Builds both versions once; again only when the recipe changes.
 debian_images() {
 	local key
-	key=$(cat hack/demo-rootfs hack/mkimage.rs src/testing/*.rs | sha256sum)
+	key=$(cat hack/demo-rootfs hack/mkimage.rs hack/demo-images.sh src/testing/*.rs | sha256sum)
 	[[ $(cat "$demo/key" 2>/dev/null) != "$key" ]] || return 0
 	say "Building two versions of a small Debian trixie system with mmdebstrap (about two minutes, once)"
 	rm -rf "$demo" && mkdir -p "$demo"
 	hack/demo-rootfs "$demo" >>"$setup_log" 2>&1 || { tail -n 30 "$setup_log" >&2; die "mmdebstrap failed"; }
 	say "Turning them into images: an ostree commit each, a layer for each large package"
 	mkimage rootfs "$demo/1" 1 "$demo/repo" "$demo/layout"
-	mkimage rootfs "$demo/2" 2 "$demo/repo" "$demo/layout"
-	say "Adding a layer on top of version 2, as a Containerfile's COPY would"
-	echo "Bowline demo, version 2" >"$demo/issue"
-	umoci insert --image "$demo/layout:2" --history.created_by "COPY issue /etc/issue" "$demo/issue" /etc/issue >>"$setup_log" 2>&1
+	say "Version 2 gets a layer on top, as a Containerfile's COPY and RUN rm would make it"
+	mkimage rootfs "$demo/2" 2 "$demo/repo" "$demo/layout" \
+		$'file etc/issue 0 0 644 Bowline demo, version 2\\n\nwhiteout usr/bin/lesspipe'
 	rm -rf "$demo/1" "$demo/2" "$demo/repo"
 	echo "$key" >"$demo/key"
 }

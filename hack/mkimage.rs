@@ -14,22 +14,33 @@ use bowline::testing::rootfs::{commit_dir, package_chunks};
 use bowline::testing::{CommitOptions, Encapsulation, Fixture, Image, OS};
 
 const USAGE: &str =
-    "usage: mkimage rootfs DIR VERSION REPO LAYOUT | mkimage tiny VERSION LAYOUT TAG";
+    "usage: mkimage rootfs DIR VERSION REPO LAYOUT [LINES] | mkimage tiny VERSION LAYOUT TAG";
 
 fn main() -> Result<()> {
     let args: Vec<String> = std::env::args().skip(1).collect();
     let words: Vec<&str> = args.iter().map(String::as_str).collect();
     match words[..] {
         ["rootfs", dir, version, repo, layout] => {
-            rootfs(dir.as_ref(), version, repo.as_ref(), layout.as_ref())
+            rootfs(dir.as_ref(), version, repo.as_ref(), layout.as_ref(), None)
+        }
+        ["rootfs", dir, version, repo, layout, lines] => {
+            let layer = Some(lines);
+            rootfs(dir.as_ref(), version, repo.as_ref(), layout.as_ref(), layer)
         }
         ["tiny", version, layout, tag] => tiny(version, layout.as_ref(), tag),
         _ => bail!(USAGE),
     }
 }
 
-/// Commits the directory to a repository and writes the commit's image under the tag `VERSION`.
-fn rootfs(dir: &Path, version: &str, repo: &Path, layout: &Path) -> Result<()> {
+/// Commits the directory to a repository and writes the commit's image under the tag `VERSION`,
+/// with a layer of the given fixture lines on top.
+fn rootfs(
+    dir: &Path,
+    version: &str,
+    repo: &Path,
+    layout: &Path,
+    lines: Option<&str>,
+) -> Result<()> {
     let none = None::<&ostree::gio::Cancellable>;
     let repository = ostree::Repo::new_for_path(repo);
     match repo.exists() {
@@ -40,10 +51,12 @@ fn rootfs(dir: &Path, version: &str, repo: &Path, layout: &Path) -> Result<()> {
         }
     }
     let commit = commit_dir(&repository, dir, &options(version))?;
-    let image = package_chunks(dir)?.image(&repository, &commit)?.build();
-    image.write_layout(layout, version)?;
-    report(version, &image);
-    Ok(())
+    let mut image = package_chunks(dir)?.image(&repository, &commit)?;
+    if let Some(lines) = lines {
+        image = image.derived(lines)?;
+    }
+    report(version, &image.build());
+    image.build().write_layout(layout, version)
 }
 
 /// Writes the image of a system of a few files. From version 2 on it has a layer on top that adds
