@@ -122,3 +122,119 @@ fn state(layer: &Layer, inventory: &Inventory) -> LayerState {
         None => LayerState::Fetch,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use serde_json::json;
+
+    use super::*;
+    use crate::image::{Digest, ManifestOrIndex};
+
+    fn blob(layer: usize) -> Digest {
+        Digest::of(format!("blob {layer}").as_bytes())
+    }
+
+    fn diff_id(layer: usize) -> Digest {
+        Digest::of(format!("diff {layer}").as_bytes())
+    }
+
+    /// An image of these layers, the first `ostree` of them an ostree commit's; sizes 1, 2, 4 …
+    fn image(layers: &[usize], ostree: usize) -> (Manifest, ImageConfig) {
+        let descriptors = layers.iter().map(|l| {
+            json!({
+                "mediaType": "application/vnd.oci.image.layer.v1.tar+gzip",
+                "digest": blob(*l), "size": 1u64 << l,
+            })
+        });
+        let descriptors: Vec<_> = descriptors.collect();
+        let manifest = json!({
+            "schemaVersion": 2,
+            "config": {
+                "mediaType": "application/vnd.oci.image.config.v1+json",
+                "digest": Digest::of(b"config"), "size": 6,
+            },
+            "layers": descriptors,
+        });
+        let diff_ids: Vec<_> = layers.iter().map(|l| diff_id(*l)).collect();
+        let mut config = json!({
+            "architecture": "amd64", "os": "linux",
+            "rootfs": { "type": "layers", "diff_ids": diff_ids },
+        });
+        if ostree > 0 {
+            config["config"] = json!({"Labels": {"ostree.final-diffid": diff_id(ostree - 1)}});
+        }
+        let manifest = ManifestOrIndex::parse(manifest.to_string().into_bytes(), None).unwrap();
+        let ManifestOrIndex::Manifest(manifest) = manifest else {
+            panic!()
+        };
+        (
+            manifest,
+            ImageConfig::parse(config.to_string().into_bytes()).unwrap(),
+        )
+    }
+
+    fn plan(layers: &[usize], ostree: usize, inventory: &Inventory) -> PullPlan {
+        let (manifest, config) = image(layers, ostree);
+        let imgref = "oci:/x".parse().unwrap();
+        PullPlan::new(imgref, manifest, config, inventory, None).unwrap()
+    }
+
+    fn stored(layer: usize, derived: bool) -> StoredLayer {
+        StoredLayer {
+            commit: format!("commit {layer}"),
+            derived,
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn every_layer_is_here_or_fetched(
+            count in 1usize..8, ostree in 0usize..8, here: [bool; 8], same: [bool; 8],
+        ) {
+            let ostree = ostree.min(count);
+            let layers: Vec<usize> = (0..count).collect();
+            let mut inventory = Inventory::default();
+            for layer in layers.iter().copied() {
+                let stored = stored(layer, layer >= ostree);
+                if here[layer] {
+                    inventory.blobs.insert(blob(layer), stored.clone());
+                }
+                if same[layer] {
+                    inventory.diff_ids.insert(diff_id(layer), stored);
+                }
+            }
+            let plan = plan(&layers, ostree, &inventory);
+            for layer in layers.iter().copied() {
+                let commit = format!("commit {layer}");
+                let expected = match (here[layer], same[layer]) {
+                    (true, _) => LayerState::Present(commit),
+                    (false, true) => LayerState::Reuse(commit),
+                    (false, false) => LayerState::Fetch,
+                };
+                prop_assert_eq!(&plan.layers[layer].state, &expected);
+            }
+            let all = (1u64 << count) - 1;
+            prop_assert_eq!(plan.bytes_to_fetch() + plan.bytes_present(), all);
+        }
+    }
+
+    #[test]
+    fn a_blob_that_stands_twice_is_fetched_once() {
+        let plan = plan(&[3, 1, 3], 0, &Inventory::default());
+        let states: Vec<_> = plan.layers.iter().map(|l| l.state.clone()).collect();
+        assert_eq!(
+            states,
+            [LayerState::Fetch, LayerState::Fetch, LayerState::SameAs(0)]
+        );
+        assert_eq!((plan.layers_to_fetch(), plan.bytes_to_fetch()), (2, 8 + 2));
+    }
+
+    #[test]
+    fn a_layer_imported_as_the_other_kind_is_no_use() {
+        let mut inventory = Inventory::default();
+        inventory.blobs.insert(blob(0), stored(0, true));
+        assert_eq!(plan(&[0], 1, &inventory).layers[0].state, LayerState::Fetch);
+        assert_eq!(plan(&[0], 0, &inventory).layers_to_fetch(), 0);
+    }
+}

@@ -171,3 +171,34 @@ fn removal_and_prune_leave_what_other_images_need() {
     place.check();
     assert_eq!(place.repo.prune().unwrap(), Default::default());
 }
+
+/// Whichever layers are here already, the same merge commit comes out.
+#[test]
+fn any_subset_of_layers_leads_to_the_same_commit() {
+    let fixture = Fixture::new().unwrap();
+    let commit = fixture.commit(OS).unwrap();
+    let image = Encapsulation::chunked()
+        .image(fixture.repo(), &commit)
+        .unwrap();
+    let image = image
+        .derived("file /etc/x 0 0 644 x\nwhiteout /usr/bin/hi")
+        .unwrap()
+        .build();
+    let place = Place::new("bare-user");
+    let imgref = place.add(&image, "v1");
+    let complete = place.pull(&imgref).unwrap();
+    let layers = &complete.manifest.layers;
+    for kept in 0..1u32 << layers.len() {
+        place.ostree(&["refs", "--delete", &refs::of_image(&imgref).unwrap()]);
+        for (index, layer) in layers.iter().enumerate() {
+            if kept & 1 << index == 0 {
+                place.ostree(&["refs", "--delete", &refs::of_blob(&layer.digest)]);
+            }
+        }
+        place.ostree(&["prune", "--refs-only", "--depth=0"]);
+        let missing = place.plan(&imgref).layers_to_fetch();
+        assert_eq!(missing, layers.len() - kept.count_ones() as usize);
+        assert_eq!(place.pull(&imgref).unwrap(), complete, "{kept:b}");
+        place.check();
+    }
+}
