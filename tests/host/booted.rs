@@ -103,7 +103,11 @@ impl Machine {
     }
 
     fn publish(&self, image: &Image) {
-        image.write_layout(&self.layout(), "os").unwrap();
+        self.publish_as(image, "os");
+    }
+
+    fn publish_as(&self, image: &Image, tag: &str) {
+        image.write_layout(&self.layout(), tag).unwrap();
     }
 
     fn first(&self) -> PathBuf {
@@ -292,6 +296,49 @@ fn a_read_only_sysroot_is_written_in_a_namespace_of_our_own() {
     assert_eq!(machine.versions(), versions(["2", "1", ""]));
     machine.restart();
     assert_eq!(machine.versions(), versions(["", "2", "1"]));
+    machine.fsck();
+}
+
+#[test]
+fn an_image_goes_once_its_last_deployment_is_doomed() {
+    let Some(_turn) = turn().filter(|_| can_run()) else {
+        return;
+    };
+    let mut machine = Machine::new(&os("1"));
+    let (first, second) = ("oci:/tmp/layout:os", "oci:/tmp/layout:second");
+    machine.bowline(&["image", "pull", first]);
+    machine.publish_as(&os("2"), "second");
+    machine.bowline(&["rebase", second]);
+    let images = |machine: &Machine| {
+        let list = machine.bowline(&["image", "list"]);
+        [first, second].map(|name| list.contains(&format!("{name} ")))
+    };
+    assert_eq!(images(&machine), [true, true]);
+    // A rebase that waits for its boot is what the host follows.
+    machine.publish(&os("1.1"));
+    let said = machine.bowline(&["upgrade"]);
+    assert!(
+        said.contains(second) && said.contains("is staged already"),
+        "{said}"
+    );
+    machine.restart();
+    assert_eq!(machine.versions(), versions(["", "2", "1"]));
+    assert_eq!(images(&machine), [true, true]);
+
+    machine.publish_as(&os("3"), "second");
+    machine.bowline(&["upgrade"]);
+    assert_eq!(machine.versions(), versions(["3", "2", "1"]));
+    assert_eq!(images(&machine), [false, true]);
+    // What is doomed still boots if the update is discarded.
+    machine.bowline(&["rollback"]);
+    machine.bowline(&["rollback"]);
+    machine.restart();
+    assert_eq!(machine.versions(), versions(["", "1", "2"]));
+    machine.fsck();
+    machine.bowline(&["upgrade"]);
+    machine.restart();
+    assert_eq!(machine.versions(), versions(["", "1.1", "1"]));
+    assert_eq!(images(&machine), [true, false]);
     machine.fsck();
 }
 
