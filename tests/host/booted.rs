@@ -4,6 +4,7 @@
 //! `unshare`, `mount` and `chroot`, and a merged `/usr`; says so and passes otherwise.
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
@@ -72,6 +73,11 @@ impl Machine {
         }
         let policy = r#"{"default":[{"type":"insecureAcceptAnything"}]}"#;
         fs::write(dir.path().join("tmp/policy.json"), policy).unwrap();
+        // In place of the real one, which must never be run by a test.
+        let stub = dir.path().join("tmp/bin/systemctl");
+        fs::create_dir(stub.parent().unwrap()).unwrap();
+        fs::write(&stub, "#!/bin/sh\necho \"$@\" >>/tmp/systemctl.log\n").unwrap();
+        fs::set_permissions(&stub, fs::Permissions::from_mode(0o755)).unwrap();
         let mut machine = Self {
             deployment: PathBuf::new(),
             read_only: false,
@@ -146,6 +152,7 @@ impl Machine {
         command
             .args(args)
             .env("CONTAINERS_POLICY_JSON", "/tmp/policy.json");
+        command.env("PATH", "/tmp/bin:/usr/sbin:/usr/bin:/sbin:/bin");
         if self.read_only {
             command.env("READ_ONLY", "1");
         }
@@ -340,6 +347,26 @@ fn an_image_goes_once_its_last_deployment_is_doomed() {
     assert_eq!(machine.versions(), versions(["", "1.1", "1"]));
     assert_eq!(images(&machine), [true, false]);
     machine.fsck();
+}
+
+#[test]
+fn apply_reboots_only_into_something_new() {
+    let Some(_turn) = turn().filter(|_| can_run()) else {
+        return;
+    };
+    let machine = Machine::new(&os("1"));
+    let reboots = || fs::read_to_string(machine.dir.path().join("tmp/systemctl.log"));
+    machine.bowline(&["upgrade", "--apply"]);
+    assert!(reboots().is_err(), "rebooted for nothing");
+    machine.publish(&os("2"));
+    machine.bowline(&["upgrade"]);
+    assert!(reboots().is_err(), "rebooted without being asked to");
+    // Staged by an earlier run: it still waits for the reboot that is asked for now.
+    let said = machine.bowline(&["upgrade", "--apply"]);
+    assert!(said.ends_with("Rebooting\n"), "{said}");
+    assert_eq!(reboots().unwrap(), "reboot\n");
+    machine.bowline(&["rollback", "--apply"]);
+    assert_eq!(reboots().unwrap(), "reboot\nreboot\n");
 }
 
 #[test]
