@@ -10,11 +10,13 @@ registry_pid=
 start_registry() {
 	printf 'version: 0.1\nlog: {level: info, accesslog: {disabled: false}}\nstorage: {filesystem: {rootdirectory: %s}}\nhttp: {addr: "127.0.0.1:0"}\n' \
 		"$demo/registry" >"$demo/registry.yml"
+	# The log of the run before names another port.
+	rm -f "$registry_log"
 	docker-registry serve "$demo/registry.yml" >"$registry_log" 2>&1 </dev/null &
 	registry_pid=$!
 	local port='' tries
 	for tries in {1..100}; do
-		port=$(sed -n 's/.*listening on 127\.0\.0\.1:\([0-9]*\).*/\1/p' "$registry_log")
+		port=$(sed -n 's/.*listening on 127\.0\.0\.1:\([0-9]*\).*/\1/p' "$registry_log" 2>/dev/null || true)
 		[[ -z $port ]] || break
 		sleep 0.1
 	done
@@ -41,10 +43,16 @@ remove_sysroot() {
 }
 
 new_sysroot() {
-	trap '[[ -z $registry_pid ]] || kill "$registry_pid"; remove_sysroot' EXIT
 	remove_sysroot
 	mkdir -p "$sysroot"
 }
+
+# However the script ends, nothing of it keeps running.
+finish() {
+	[[ -z $registry_pid ]] || kill "$registry_pid"
+	remove_sysroot
+}
+trap finish EXIT
 
 # The directory of the deployment that boots next.
 deployment() {
