@@ -227,11 +227,8 @@ fn what_cannot_be_deployed_is_refused_before_anything_changes() {
     scene.fails(2, &["rollback", "--apply"]);
 
     // An image that says it boots and does not.
-    let lines: String = OS
-        .lines()
-        .filter(|l| !l.contains("vmlinuz"))
-        .map(|l| format!("{l}\n"))
-        .collect();
+    let lines: Vec<&str> = OS.lines().filter(|l| !l.contains("vmlinuz")).collect();
+    let lines = lines.join("\n");
     let fixture = Fixture::new().unwrap();
     let commit = fixture.commit(&lines).unwrap();
     let image = Encapsulation::default()

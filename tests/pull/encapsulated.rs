@@ -191,7 +191,7 @@ fn any_subset_of_layers_leads_to_the_same_commit() {
     for kept in 0..1u32 << layers.len() {
         place.ostree(&["refs", "--delete", &refs::of_image(&imgref).unwrap()]);
         for (index, layer) in layers.iter().enumerate() {
-            if kept & 1 << index == 0 {
+            if kept & (1 << index) == 0 {
                 place.ostree(&["refs", "--delete", &refs::of_blob(&layer.digest)]);
             }
         }
