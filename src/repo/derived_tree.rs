@@ -15,6 +15,13 @@ use super::tree::{Dir, Node};
 use crate::image::Digest;
 
 const EMPTIED: [&str; 5] = ["run", "tmp", "proc", "sys", "dev"];
+/// Most names that one layer may hold or wait for: they are kept in memory.
+const MAX_NAMES: usize = 4 << 20;
+/// Whether a base without a writable root may have this name at the top of a layer's commit.
+pub fn is_everywhere(name: &str) -> bool {
+    matches!(name, "usr" | "var") || EMPTIED.contains(&name)
+}
+
 /// Longest chain of hard links to hard links that come later.
 const MAX_LINK_ROUNDS: usize = 64;
 
@@ -35,6 +42,7 @@ pub struct DerivedTree {
     default_meta: Digest,
     /// Hard links whose target has not come yet: link, target.
     waiting: Vec<(Vec<String>, Vec<String>)>,
+    names: usize,
 }
 
 impl DerivedTree {
@@ -44,6 +52,7 @@ impl DerivedTree {
             root: Dir::empty(default_meta),
             default_meta,
             waiting: Vec::new(),
+            names: 0,
         }
     }
 
@@ -78,9 +87,17 @@ impl DerivedTree {
         match self.lookup(&target) {
             Some(object) => self.file(path, object),
             None => {
+                self.names += path.len() + target.len();
                 self.waiting.push((path.to_vec(), target));
-                Ok(())
+                self.check_names(path)
             }
+        }
+    }
+
+    fn check_names(&self, path: &[String]) -> Result<(), LayerError> {
+        match self.names {
+            0..=MAX_NAMES => Ok(()),
+            _ => Err(bad(path, "comes after more names than a layer may have")),
         }
     }
 
@@ -101,12 +118,17 @@ impl DerivedTree {
 
     fn parent(&mut self, path: &[String]) -> Result<&mut BTreeMap<String, Node>, LayerError> {
         let meta = self.default_meta;
+        // The child that the caller is about to insert.
+        self.names += 1;
+        self.check_names(path)?;
+        let names = &mut self.names;
         let mut dir = &mut self.root;
         for name in path {
             let entries = dir.built().ok_or_else(|| bad(path, "is not a directory"))?;
-            let node = entries
-                .entry(name.clone())
-                .or_insert_with(|| Node::Dir(Dir::empty(meta)));
+            let node = entries.entry(name.clone()).or_insert_with(|| {
+                *names += 1;
+                Node::Dir(Dir::empty(meta))
+            });
             dir = match node {
                 Node::Dir(dir) => dir,
                 Node::File(_) => return Err(bad(path, "is a directory, but also a file")),
@@ -162,7 +184,12 @@ impl DerivedTree {
                     }
                     out.place(&[&name], node)?;
                 }
-                _ if rules.allow_nonusr => out.place(&[&name], node)?,
+                _ if rules.allow_nonusr => {
+                    if name == "sysroot" {
+                        forget_repository(&mut node);
+                    }
+                    out.place(&[&name], node)?;
+                }
                 _ => drop(dropped.insert(name, count(&mut node))),
             }
         }
@@ -180,6 +207,18 @@ impl DerivedTree {
             (_, node) => drop(entries.insert(name.clone(), node)),
         }
         Ok(())
+    }
+}
+
+/// What a container build wrote below `sysroot/ostree/repo` of its base was needed as the target
+/// of hard links only; the host has its own repository there.
+fn forget_repository(sysroot: &mut Node) {
+    let child = |node, name| match node {
+        &mut Node::Dir(ref mut dir) => dir.built()?.get_mut(name),
+        Node::File(_) => None,
+    };
+    if let Some(Node::Dir(ostree)) = child(sysroot, "ostree") {
+        ostree.built().map(|entries| entries.remove("repo"));
     }
 }
 

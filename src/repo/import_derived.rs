@@ -2,7 +2,6 @@
 //! staging and a tree of checksums goes out. Never follows a path outside the tree and never
 //! makes a device.
 
-use std::collections::HashMap;
 use std::io::BufRead;
 
 use super::LayerError;
@@ -13,8 +12,6 @@ use super::object::{FileMeta, ObjectKind, S_IFDIR, S_IFLNK, S_IFREG};
 use super::tar_stream::{Entry, Kind, TarStream};
 use crate::image::Digest;
 
-/// Most entries of one layer.
-const MAX_ENTRIES: usize = 10_000_000;
 /// Directories whose content no image keeps, so that devices and pipes there are no harm.
 const VOLATILE: [&str; 5] = ["dev", "run", "tmp", "proc", "sys"];
 
@@ -23,19 +20,9 @@ pub fn import<R: BufRead>(
     mut tar: TarStream<R>,
     stage: &mut LayerStage,
 ) -> Result<DerivedTree, LayerError> {
-    let mut dirs = DirMetas::default();
-    let mut tree = DerivedTree::new(dirs.get(stage, 0, 0, 0o755, Vec::new())?);
-    let mut entries = 0;
+    let mut tree = DerivedTree::new(dir_meta(stage, (0, 0, 0o755), &Vec::new())?);
     while let Some(entry) = tar.next_entry()? {
-        entries += 1;
-        if entries > MAX_ENTRIES {
-            let reason = "comes after more entries than a layer may have";
-            return Err(LayerError::Path {
-                path: entry.display(),
-                reason,
-            });
-        }
-        take(entry, &mut tar, stage, &mut tree, &mut dirs)?;
+        take(entry, &mut tar, stage, &mut tree)?;
     }
     tree.resolve_links()?;
     tar.drain()?;
@@ -47,7 +34,6 @@ fn take<R: BufRead>(
     tar: &mut TarStream<R>,
     stage: &mut LayerStage,
     tree: &mut DerivedTree,
-    dirs: &mut DirMetas,
 ) -> Result<(), LayerError> {
     let path = components(&entry.path)?;
     let Entry {
@@ -67,7 +53,7 @@ fn take<R: BufRead>(
     };
     match kind {
         Kind::Directory => {
-            let meta = dirs.get(stage, uid, gid, mode, entry.xattrs)?;
+            let meta = dir_meta(stage, (uid, gid, mode), &entry.xattrs)?;
             tree.directory(&path, meta)
         }
         Kind::Regular => {
@@ -103,27 +89,13 @@ fn take<R: BufRead>(
     }
 }
 
-/// Dirmeta objects by what they say: an image has thousands of directories and a few of these.
-#[derive(Debug, Default)]
-struct DirMetas(HashMap<Vec<u8>, Digest>);
-
-impl DirMetas {
-    fn get(
-        &mut self,
-        stage: &mut LayerStage,
-        uid: u32,
-        gid: u32,
-        mode: u32,
-        xattrs: gvariant::Xattrs,
-    ) -> Result<Digest, LayerError> {
-        let data = gvariant::metadata(uid, gid, S_IFDIR | mode, &xattrs);
-        if let Some(known) = self.0.get(&data) {
-            return Ok(*known);
-        }
-        let checksum = stage.metadata(ObjectKind::DirMeta, &data)?;
-        self.0.insert(data, checksum);
-        Ok(checksum)
-    }
+fn dir_meta(
+    stage: &mut LayerStage,
+    (uid, gid, mode): (u32, u32, u32),
+    xattrs: &gvariant::Xattrs,
+) -> Result<Digest, LayerError> {
+    let data = gvariant::metadata(uid, gid, S_IFDIR | mode, xattrs);
+    Ok(stage.metadata(ObjectKind::DirMeta, &data)?)
 }
 
 fn refuse(path: &[String], reason: &'static str) -> LayerError {

@@ -7,7 +7,7 @@ use std::io::{self, BufRead};
 
 use tar::{EntryType, Header};
 
-use super::tar_extensions::{Extensions, MAX_SPARSE, Piece};
+use super::tar_extensions::{Extensions, MAX_SPARSE, MAX_SPARSE_SIZE, Piece};
 use super::tar_stream::{BLOCK, TarError, TarStream};
 
 impl<R: BufRead> TarStream<R> {
@@ -29,6 +29,9 @@ impl<R: BufRead> TarStream<R> {
         } else {
             return Ok(());
         };
+        if size > MAX_SPARSE_SIZE {
+            return Err(self.unusable("sparse"));
+        }
         let mut end = 0;
         for (offset, length) in &pieces {
             let next = offset

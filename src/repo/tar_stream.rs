@@ -13,8 +13,11 @@ use thiserror::Error;
 use super::tar_extensions::{Extensions, Piece};
 
 pub(super) const BLOCK: u64 = 512;
-/// Largest PAX or GNU extension header, bytes: an attribute of 1 MiB and change.
+/// Most bytes of PAX and GNU extension headers in front of one entry: an attribute of 1 MiB and
+/// change.
 const MAX_EXTENSION: u64 = 2 << 20;
+/// Most entries of one stream: what is remembered of each must fit into memory.
+pub(super) const MAX_ENTRIES: usize = 4 << 20;
 /// Longest path or link target, bytes (Linux's PATH_MAX).
 const MAX_PATH: usize = 4096;
 const ZEROS: [u8; 16 << 10] = [0; 16 << 10];
@@ -39,6 +42,9 @@ pub enum TarError {
         /// The entry before it, or it is for.
         path: String,
     },
+    /// More entries than a layer may have.
+    #[error("the tar stream has more than {MAX_ENTRIES} entries")]
+    Entries,
     /// An entry of a type that has no place in a layer.
     #[error("the tar stream has an entry {path:?} of type {kind:?}, which is not supported")]
     Kind {
@@ -100,6 +106,7 @@ impl Entry {
 #[derive(Debug)]
 pub struct TarStream<R> {
     pub(super) input: R,
+    entries: usize,
     /// Path of the entry before, for messages.
     pub(super) last: String,
     /// Bytes of the current entry that are still in the stream, without padding.
@@ -118,6 +125,7 @@ impl<R: BufRead> TarStream<R> {
     pub fn new(input: R) -> Self {
         Self {
             input,
+            entries: 0,
             last: "the beginning".into(),
             stored: 0,
             padding: 0,
@@ -131,24 +139,38 @@ impl<R: BufRead> TarStream<R> {
     /// The next entry; what is left of the one before is skipped. `None` at the end.
     pub fn next_entry(&mut self) -> Result<Option<Entry>, TarError> {
         self.skip_rest()?;
+        self.entries += 1;
+        if self.entries > MAX_ENTRIES {
+            return Err(TarError::Entries);
+        }
         let mut extensions = Extensions::default();
+        let mut extended = 0u64;
         loop {
             let Some(header) = self.read_header()? else {
                 return Ok(None);
             };
             let size = header.entry_size().map_err(|_| self.broken())?;
+            extended = extended.saturating_add(size.saturating_add(BLOCK));
             match header.entry_type() {
+                EntryType::GNULongName
+                | EntryType::GNULongLink
+                | EntryType::XHeader
+                | EntryType::XGlobalHeader
+                    if extended > MAX_EXTENSION =>
+                {
+                    return Err(self.unusable("extension"));
+                }
                 EntryType::GNULongName => {
-                    extensions.path = Some(self.read_long(size, "GNU long name")?);
+                    extensions.path = Some(self.read_long(size)?);
                 }
                 EntryType::GNULongLink => {
-                    extensions.link = Some(self.read_long(size, "GNU long link")?);
+                    extensions.link = Some(self.read_long(size)?);
                 }
                 EntryType::XHeader => {
-                    let data = self.read_extension(size, "PAX")?;
+                    let data = self.read_extension(size)?;
                     extensions.pax(&data).map_err(|()| self.unusable("PAX"))?;
                 }
-                EntryType::XGlobalHeader => drop(self.read_extension(size, "PAX global")?),
+                EntryType::XGlobalHeader => drop(self.read_extension(size)?),
                 _ => return self.entry(&header, size, extensions).map(Some),
             }
         }
@@ -157,6 +179,9 @@ impl<R: BufRead> TarStream<R> {
     /// The next slice of the current entry's content; `None` at its end.
     pub fn chunk(&mut self) -> Result<Option<&[u8]>, TarError> {
         self.consume_taken();
+        while (self.pieces.last()).is_some_and(|p| p.0 + p.1 <= self.position) {
+            self.pieces.pop();
+        }
         let Some(&(offset, length)) = self.pieces.last() else {
             return Ok(self.hole(self.size));
         };
@@ -164,10 +189,6 @@ impl<R: BufRead> TarStream<R> {
             return Ok(self.hole(offset));
         }
         let left = offset + length - self.position;
-        if left == 0 {
-            self.pieces.pop();
-            return self.chunk();
-        }
         let last = &self.last;
         let data = self.input.fill_buf()?;
         if data.is_empty() {
@@ -250,10 +271,7 @@ impl<R: BufRead> TarStream<R> {
         }
     }
 
-    fn read_extension(&mut self, size: u64, what: &'static str) -> Result<Vec<u8>, TarError> {
-        if size > MAX_EXTENSION {
-            return Err(self.unusable(what));
-        }
+    fn read_extension(&mut self, size: u64) -> Result<Vec<u8>, TarError> {
         self.begin(size);
         let mut data = Vec::with_capacity(size as usize);
         while let Some(chunk) = self.chunk()? {
@@ -263,8 +281,8 @@ impl<R: BufRead> TarStream<R> {
         Ok(data)
     }
 
-    fn read_long(&mut self, size: u64, what: &'static str) -> Result<Vec<u8>, TarError> {
-        let mut data = self.read_extension(size, what)?;
+    fn read_long(&mut self, size: u64) -> Result<Vec<u8>, TarError> {
+        let mut data = self.read_extension(size)?;
         let end = data.iter().position(|b| *b == 0).unwrap_or(data.len());
         data.truncate(end);
         Ok(data)

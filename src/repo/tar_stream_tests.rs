@@ -155,3 +155,49 @@ fn the_padding_of_the_last_entry_may_be_missing_but_no_content() {
     let cut = read_all(&data[..content_end - 1]).unwrap_err();
     assert!(matches!(cut, TarError::Truncated(path) if path == "a"));
 }
+
+fn pax(records: &[u8]) -> Vec<u8> {
+    let mut data = extension(tar::EntryType::XHeader, records.len() as u64);
+    data.extend_from_slice(records);
+    data.resize(data.len().next_multiple_of(512), 0);
+    data
+}
+
+#[test]
+fn extensions_of_one_entry_have_a_limit_in_all() {
+    let endless = pax(b"22 SCHILY.xattr.u.x=1\n").repeat(5000);
+    let error = read_all(Cursor::new(endless)).unwrap_err();
+    assert!(matches!(error, TarError::Extension { .. }), "{error}");
+}
+
+/// A sparse file in PAX format 1.0 with this map and no data.
+fn sparse(map: &str, size: u64) -> Vec<u8> {
+    let size = format!("GNU.sparse.realsize={size}\n");
+    let size = format!("{} {size}", size.len() + 3);
+    let mut data = pax(format!("22 GNU.sparse.major=1\n22 GNU.sparse.minor=0\n{size}").as_bytes());
+    let stored = map.len().next_multiple_of(512);
+    let mut header = tar::Header::new_ustar();
+    header.set_path("holes").unwrap();
+    header.set_mode(0o644);
+    header.set_uid(0);
+    header.set_gid(0);
+    header.set_size(stored as u64);
+    header.set_cksum();
+    data.extend_from_slice(header.as_bytes());
+    data.extend_from_slice(map.as_bytes());
+    data.resize(data.len().next_multiple_of(512), 0);
+    data
+}
+
+#[test]
+fn a_million_empty_pieces_need_no_stack() {
+    let map = format!("1000000\n{}", "5\n0\n".repeat(1_000_000));
+    let seen = read_all(Cursor::new(sparse(&map, 10))).unwrap();
+    assert_eq!(seen[0].1, [0; 10]);
+}
+
+#[test]
+fn holes_have_a_limit() {
+    let error = read_all(Cursor::new(sparse("0\n", 1 << 40))).unwrap_err();
+    assert!(matches!(error, TarError::Extension { what: "sparse", .. }));
+}
