@@ -42,7 +42,7 @@ pub fn import_layer(staging: &Staging, layer: &Layer, blob: impl Read) -> Result
     let blob = blob.into_inner();
     match imported {
         // Bytes that are not the promised ones explain any error better than what they broke.
-        Err(error) if layer.descriptor.size.is_some() => match blob.finish() {
+        Err(error) if layer.descriptor.size.is_some() && !is_store(&error) => match blob.finish() {
             Err(wrong @ (VerifyError::Digest { .. } | VerifyError::Long { .. })) => {
                 Err(mismatch(wrong).into())
             }
@@ -54,6 +54,11 @@ pub fn import_layer(staging: &Staging, layer: &Layer, blob: impl Read) -> Result
             Ok(imported)
         }
     }
+}
+
+/// Whether the repository is at fault; no need to fetch the rest then.
+fn is_store(error: &anyhow::Error) -> bool {
+    matches!(error.downcast_ref(), Some(LayerError::Store(_)))
 }
 
 fn read_layer(staging: &Staging, layer: &Layer, blob: &mut impl BufRead) -> Result<ImportedLayer> {

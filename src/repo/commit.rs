@@ -4,9 +4,9 @@
 
 use anyhow::{Context, Result};
 use ostree::glib::prelude::*;
-use ostree::glib::{Variant, VariantDict};
+use ostree::glib::{Bytes, Variant, VariantDict, VariantTy};
 
-use super::gvariant::{self, DirTree};
+use super::gvariant::{self, DirTree, Malformed};
 use super::layer_stage::LayerStage;
 use super::object::{ObjectKind, S_IFDIR};
 use super::tree::{Dir, TreeWriter};
@@ -16,6 +16,26 @@ use crate::image::Digest;
 pub const META_IMPORTER: &str = "ostree.importer.version";
 /// What Bowline writes there.
 pub const IMPORTER: &str = concat!("bowline-", env!("CARGO_PKG_VERSION"));
+
+/// Checks that foreign bytes are a commit that libostree's fsck accepts.
+pub fn validate(data: &[u8]) -> Result<(), Malformed> {
+    let commit = normal(data, "(a{sv}aya(say)sstayay)").ok_or(Malformed("commit"))?;
+    ostree::validate_structureof_commit(&commit).map_err(|_| Malformed("commit"))
+}
+
+/// Checks that foreign bytes are detached metadata of a commit.
+pub fn validate_detached(data: &[u8]) -> Result<(), Malformed> {
+    match normal(data, "a{sv}") {
+        Some(_) => Ok(()),
+        None => Err(Malformed("detached metadata")),
+    }
+}
+
+fn normal(data: &[u8], shape: &str) -> Option<Variant> {
+    let shape = VariantTy::new(shape).ok()?;
+    let variant = Variant::from_bytes_with_type(&Bytes::from(data), shape);
+    variant.is_normal_form().then_some(variant)
+}
 
 /// What a commit says beside its tree.
 #[derive(Debug, Default)]

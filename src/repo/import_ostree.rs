@@ -8,9 +8,10 @@ use std::collections::{BTreeSet, HashMap};
 use std::io::BufRead;
 
 use super::LayerError;
-use super::gvariant::{self, DirTree, Xattrs};
+use super::commit;
+use super::gvariant::{self, DirTree, Malformed, Xattrs};
 use super::layer_stage::{LayerStage, Whole};
-use super::object::{FileMeta, ObjectKind, S_IFLNK, S_IFREG};
+use super::object::{FileMeta, ObjectKind, S_IFDIR, S_IFLNK, S_IFREG};
 use super::tar_stream::{Entry, Kind, TarStream};
 use crate::image::Digest;
 
@@ -159,6 +160,9 @@ impl Import<'_> {
                 self.stage.file(&meta, entry.size, Some(name), tar)?;
             }
             Kind::Symlink => {
+                if entry.link.is_empty() || entry.link.contains(&0) {
+                    return Err(refuse(&path, "it is a symbolic link to nothing"));
+                }
                 meta.mode |= S_IFLNK;
                 meta.target.clone_from(&entry.link);
                 self.stage.file(&meta, 0, Some(name), &mut Whole(None))?;
@@ -203,6 +207,7 @@ impl Import<'_> {
             return Err(refuse(&entry.display(), "it belongs to another commit"));
         }
         let data = read(entry, tar, MAX_METADATA)?;
+        commit::validate_detached(&data).map_err(|source| malformed(entry, source))?;
         Ok(self.stage.detached_metadata(name, &data)?)
     }
 
@@ -238,15 +243,7 @@ impl Import<'_> {
                 found,
             });
         }
-        let malformed = |source| LayerError::Malformed {
-            name: entry.display(),
-            source,
-        };
-        match kind {
-            ObjectKind::DirTree => drop(DirTree::parse(&data).map_err(malformed)?),
-            ObjectKind::DirMeta => drop(gvariant::parse_metadata(&data).map_err(malformed)?),
-            _ => {}
-        }
+        validate(kind, &data).map_err(|source| malformed(entry, source))?;
         self.stage.metadata(kind, &data)?;
         Ok(())
     }
@@ -333,12 +330,34 @@ fn read_xattrs<R: BufRead>(
     tar: &mut TarStream<R>,
 ) -> Result<(Vec<u8>, Xattrs), LayerError> {
     let data = read(entry, tar, MAX_XATTRS)?;
-    let malformed = |source| LayerError::Malformed {
+    let xattrs = gvariant::parse_xattrs(&data).map_err(|source| malformed(entry, source))?;
+    Ok((data, xattrs))
+}
+
+/// A checksum that fits says nothing about the bytes being an object.
+fn validate(kind: ObjectKind, data: &[u8]) -> Result<(), Malformed> {
+    match kind {
+        ObjectKind::DirTree if DirTree::parse(data)?.serialize() != data => {
+            Err(Malformed("directory tree (not in normal form)"))
+        }
+        ObjectKind::DirMeta => {
+            let (uid, gid, mode, xattrs) = gvariant::parse_metadata(data)?;
+            let normal = gvariant::metadata(uid, gid, mode, &xattrs) == data;
+            match normal && mode & !0o7777 == S_IFDIR {
+                true => Ok(()),
+                false => Err(Malformed("directory metadata")),
+            }
+        }
+        ObjectKind::Commit => commit::validate(data),
+        _ => Ok(()),
+    }
+}
+
+fn malformed(entry: &Entry, source: Malformed) -> LayerError {
+    LayerError::Malformed {
         name: entry.display(),
         source,
-    };
-    let xattrs = gvariant::parse_xattrs(&data).map_err(malformed)?;
-    Ok((data, xattrs))
+    }
 }
 
 fn read<R: BufRead>(

@@ -165,3 +165,17 @@ fn an_image_that_cannot_fit_is_refused_before_it_is_fetched() {
         "{error}"
     );
 }
+
+#[test]
+fn bytes_that_are_no_objects_under_a_right_checksum() {
+    let junk = "not a commit";
+    let checksum = Digest::of(junk.as_bytes()).hex();
+    let (dir, rest) = checksum.split_at(2);
+    let line = format!("file sysroot/ostree/repo/objects/{dir}/{rest}.commit 0 0 644 {junk}");
+    let layer = Layer::new(&tar::layer(&line).unwrap(), Compression::Gzip).unwrap();
+    let diff_id = layer.diff_id.to_string();
+    let mut image = ImageBuilder::default().layer(layer);
+    image.labels.insert("ostree.final-diffid".into(), diff_id);
+    let error = refused(&image.build());
+    assert!(error.contains("malformed commit"), "{error}");
+}
