@@ -1,7 +1,7 @@
 //! What a pull has to do, as a value: which layers are here, which can be reused under another
 //! name, which must be fetched. A manifest, a config and an inventory come in; pure.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 
 use crate::image::{
     ImageConfig, ImageLayout, ImageReference, Layer, LayerKind, LayoutError, Manifest,
@@ -34,6 +34,21 @@ impl PlannedLayer {
     const fn is_missing(&self) -> bool {
         matches!(self.state, LayerState::Fetch)
     }
+
+    /// The commit that is here for it.
+    pub fn commit(&self) -> Option<&str> {
+        match &self.state {
+            LayerState::Present(commit) | LayerState::Reuse(commit) => Some(commit),
+            LayerState::Fetch | LayerState::SameAs(_) => None,
+        }
+    }
+
+    /// Fetches it although it seems to be here.
+    pub fn refetch(&mut self) {
+        if self.commit().is_some() {
+            self.state = LayerState::Fetch;
+        }
+    }
 }
 
 /// A pull that can be carried out or shown.
@@ -61,9 +76,10 @@ impl PullPlan {
         previous: Option<ImageRecord>,
     ) -> Result<Self, LayoutError> {
         let layout = ImageLayout::new(&manifest, &config)?;
-        let mut seen = std::collections::HashMap::new();
+        let mut seen = HashMap::new();
         let layers = layout.layers().iter().map(|layer| {
-            let first = *seen.entry(layer.descriptor.digest).or_insert(layer.index);
+            let role = (layer.descriptor.digest, layer.kind == LayerKind::Derived);
+            let first = *seen.entry(role).or_insert(layer.index);
             let state = match first {
                 first if first != layer.index => LayerState::SameAs(first),
                 _ => state(layer, inventory),
@@ -73,7 +89,8 @@ impl PullPlan {
                 state,
             }
         });
-        let layers = layers.collect();
+        let mut layers: Vec<_> = layers.collect();
+        complete_base(&mut layers, inventory);
         Ok(Self {
             imgref,
             manifest,
@@ -81,6 +98,16 @@ impl PullPlan {
             layers,
             previous,
         })
+    }
+
+    /// Fetches ordinary layers again that lack what the base of another image did not allow.
+    pub fn refetch_filtered(&mut self, inventory: &Inventory) {
+        for layer in &mut self.layers {
+            let mut stored = stored(&layer.layer, inventory).into_iter().flatten();
+            if layer.layer.kind == LayerKind::Derived && stored.any(|s| s.filtered) {
+                layer.refetch();
+            }
+        }
     }
 
     /// The layers to fetch, in order.
@@ -112,14 +139,37 @@ impl PullPlan {
 }
 
 fn state(layer: &Layer, inventory: &Inventory) -> LayerState {
-    // A blob that was imported as the other kind has another commit than this image needs.
-    let fits = |stored: &&StoredLayer| stored.derived == (layer.kind == LayerKind::Derived);
-    if let Some(stored) = inventory.blobs.get(&layer.descriptor.digest).filter(fits) {
-        return LayerState::Present(stored.commit.clone());
+    match stored(layer, inventory) {
+        [Some(blob), _] => LayerState::Present(blob.commit.clone()),
+        [None, Some(same)] => LayerState::Reuse(same.commit.clone()),
+        [None, None] => LayerState::Fetch,
     }
-    match inventory.diff_ids.get(&layer.diff_id).filter(fits) {
-        Some(stored) => LayerState::Reuse(stored.commit.clone()),
-        None => LayerState::Fetch,
+}
+
+/// What can stand for a layer: the blob itself, and the same content under another compression.
+fn stored<'a>(layer: &Layer, inventory: &'a Inventory) -> [Option<&'a StoredLayer>; 2] {
+    // A blob that was imported as the other kind has another commit than this image needs. A base
+    // is partial until its chunks are here.
+    let fits = |stored: &&StoredLayer| {
+        let whole = !stored.partial || layer.kind == LayerKind::Base;
+        whole && stored.derived == (layer.kind == LayerKind::Derived)
+    };
+    let blob = inventory.blobs.get(&layer.descriptor.digest);
+    let same = inventory.diff_ids.get(&layer.diff_id);
+    [blob.filter(fits), same.filter(fits)]
+}
+
+/// A base that is partial although all its chunks are here lacks something of its own.
+fn complete_base(layers: &mut [PlannedLayer], inventory: &Inventory) {
+    let missing = |l: &PlannedLayer| l.layer.kind == LayerKind::Chunk && l.is_missing();
+    if layers.iter().any(missing) {
+        return;
+    }
+    let base = layers.first_mut();
+    if let Some(base) = base.filter(|l| l.layer.kind == LayerKind::Base) {
+        if stored(&base.layer, inventory)[0].is_some_and(|stored| stored.partial) {
+            base.refetch();
+        }
     }
 }
 

@@ -4,8 +4,9 @@
 use anyhow::{Context, Result};
 use thiserror::Error;
 
-use super::plan::PullPlan;
-use crate::image::{ImageConfig, ImageReference};
+use super::plan::{PlannedLayer, PullPlan};
+use crate::image::{ImageConfig, ImageReference, LayerKind};
+use crate::repo::layer::path_rules;
 use crate::repo::{ImageRecord, Repo};
 use crate::transport::{ImageSource, fetch_config, resolve};
 
@@ -74,10 +75,14 @@ pub async fn prepare(
         .with_context(|| format!("Resolving {imgref}"))?
         .manifest;
     let previous = repo.image(imgref)?;
-    if let Some(image) = previous
+    // What `ostree fsck --delete` has taken something from is to be pulled again.
+    let whole = previous
         .as_ref()
-        .filter(|p| p.manifest_digest == manifest.digest())
-    {
+        .map(|p| repo.has_complete_commit(&p.commit));
+    let here = previous
+        .as_ref()
+        .filter(|_| matches!(whole, Some(Ok(true))));
+    if let Some(image) = here.filter(|p| p.manifest_digest == manifest.digest()) {
         return Ok(Prepared::Unchanged(Box::new(image.clone())));
     }
     let config = fetch_config(source, &manifest).await;
@@ -85,12 +90,15 @@ pub async fn prepare(
     check(imgref, &config, options)?;
     // The image ID: a manifest that only differs in compression is the same image.
     let same_id = |p: &&ImageRecord| p.manifest.config.digest == manifest.config.digest;
-    if let Some(image) = previous.as_ref().filter(same_id) {
+    if let Some(image) = here.filter(same_id) {
         return Ok(Prepared::Unchanged(Box::new(image.clone())));
     }
     let inventory = repo.inventory()?;
     let plan = PullPlan::new(imgref.clone(), manifest, config, &inventory, previous);
-    let plan = plan.with_context(|| format!("Reading the layers of {imgref}"))?;
+    let mut plan = plan.with_context(|| format!("Reading the layers of {imgref}"))?;
+    if !filters(repo, &plan)? {
+        plan.refetch_filtered(&inventory);
+    }
     let (needed, available) = (plan.bytes_to_fetch(), repo.available_bytes()?);
     if needed > available {
         let image = imgref.to_string();
@@ -102,6 +110,18 @@ pub async fn prepare(
         .into());
     }
     Ok(Prepared::Ready(Box::new(plan)))
+}
+
+/// Whether the image's base is here and allows no top-level names but those of ostree hosts.
+fn filters(repo: &Repo, plan: &PullPlan) -> Result<bool> {
+    let base = plan.layers.first();
+    let base = base.filter(|l| l.layer.kind == LayerKind::Base);
+    match base.and_then(PlannedLayer::commit) {
+        Some(commit) if repo.has_complete_commit(commit)? => {
+            Ok(!path_rules(repo, Some(commit))?.allow_nonusr)
+        }
+        _ => Ok(false),
+    }
 }
 
 fn check(

@@ -13,14 +13,14 @@ use tokio::task::{JoinSet, spawn_blocking};
 use tokio::time::{Instant, timeout_at};
 
 use super::import::{LayerFailure, import_layer};
-use super::plan::{LayerState, PullPlan};
+use super::plan::{LayerState, PlannedLayer, PullPlan};
 use super::stream::{Cancel, Failure, Watched, split};
-use crate::image::{Layer, LayerKind};
+use crate::image::{Digest, Layer, LayerKind};
 use crate::progress::{Event, Phase, ProgressSink};
 use crate::repo::layer::{FinishedLayer, ImportedLayer, PathRules, path_rules};
 use crate::repo::merge::{LayerCommits, merge, verify_complete};
 use crate::repo::staging::Staging;
-use crate::repo::{ImageRecord, Repo, refs};
+use crate::repo::{ImageRecord, ObjectKind, Repo, refs};
 use crate::transport::ImageSource;
 
 /// Publish when so many bytes wait, or after so long: what an interruption costs.
@@ -44,8 +44,7 @@ pub async fn run(
 
 struct Pull {
     repo: Repo,
-    /// Keeps others from pruning.
-    _lock: crate::repo::SharedLock,
+    /// Keeps others from pruning, too.
     staging: Arc<Staging>,
     source: Arc<dyn ImageSource>,
     plan: PullPlan,
@@ -72,13 +71,20 @@ impl Pull {
     fn new(
         repo: &Repo,
         source: Arc<dyn ImageSource>,
-        plan: PullPlan,
+        mut plan: PullPlan,
         progress: Arc<dyn ProgressSink>,
     ) -> Result<Self> {
-        let commits = plan.layers.iter().map(|layer| match &layer.state {
-            LayerState::Present(commit) | LayerState::Reuse(commit) => Some(commit.clone()),
-            LayerState::Fetch | LayerState::SameAs(_) => None,
-        });
+        let staging = Arc::new(repo.staging()?);
+        // Somebody may have pruned between the planning and the lock.
+        for layer in &mut plan.layers {
+            let commit = layer.commit().map(Digest::from_hex).transpose()?;
+            if let Some(commit) = commit {
+                if !repo.has(commit, ObjectKind::Commit)? {
+                    layer.refetch();
+                }
+            }
+        }
+        let commits = plan.layers.iter().map(|l| l.commit().map(str::to_owned));
         let commits = commits.collect();
         let reused = plan.layers.iter().filter_map(|layer| match &layer.state {
             LayerState::Reuse(commit) => Some((
@@ -89,8 +95,7 @@ impl Pull {
         });
         Ok(Self {
             refs: reused.collect(),
-            _lock: repo.lock_shared()?,
-            staging: Arc::new(repo.staging()?),
+            staging,
             repo: repo.reopen()?,
             source,
             progress,
@@ -263,11 +268,14 @@ impl Pull {
         let base = self.base();
         if let Some(base) = &base {
             self.publish().await?;
-            if !self.repo.has_complete_commit(base)? {
+            let fetched = |l: &PlannedLayer| {
+                l.layer.kind != LayerKind::Derived && l.state == LayerState::Fetch
+            };
+            // A prune that was interrupted leaves commits whose state says nothing.
+            if self.plan.layers.iter().any(fetched) {
                 verify_complete(&self.repo, base)?;
-                let unmarked = self.repo.ostree().mark_commit_partial(base, false);
-                unmarked.context("Marking the base commit as complete")?;
             }
+            complete(&self.repo, base)?;
         }
         let rules = path_rules(&self.repo, base.as_deref())?;
         self.rules = Some(rules);
@@ -302,12 +310,19 @@ impl Pull {
             return Ok(());
         }
         let staging = self.staging.clone();
+        let commits: Vec<_> = finished.iter().map(|layer| layer.commit.clone()).collect();
         let stages = finished.into_iter().map(|layer| layer.stage).collect();
         let published = spawn_blocking(move || staging.publish(stages, &refs)).await;
         self.published = Instant::now();
         published
             .context("A worker died")?
-            .context("Making fetched layers durable")
+            .context("Making fetched layers durable")?;
+        // The base is partial until its chunks are here, too.
+        let base = self.base();
+        let mut others = commits
+            .iter()
+            .filter(|commit| base.as_ref() != Some(commit));
+        others.try_for_each(|commit| complete(&self.repo, commit))
     }
 
     async fn merge(mut self) -> Result<ImageRecord> {
@@ -349,6 +364,16 @@ impl Pull {
         let image = self.repo.image_of_commit(&merged.commit)?;
         image.context("the image that was just written is not there")
     }
+}
+
+/// Takes the mark off a commit that is partial no more; an error where it still is.
+fn complete(repo: &Repo, commit: &str) -> Result<()> {
+    if repo.has_complete_commit(commit)? {
+        return Ok(());
+    }
+    verify_complete(repo, commit)?;
+    let unmarked = repo.ostree().mark_commit_partial(commit, false);
+    unmarked.with_context(|| format!("Marking commit {commit} as complete"))
 }
 
 async fn fetch_layer(

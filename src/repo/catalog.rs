@@ -8,7 +8,7 @@ use fn_error_context::context;
 use ostree::gio;
 use ostree::glib::{Variant, VariantDict};
 
-use super::commit::META_IMPORTER;
+use super::commit::{META_DROPPED, META_IMPORTER};
 use super::object::ObjectKind;
 use super::refs;
 use super::store::Repo;
@@ -30,6 +30,10 @@ pub struct StoredLayer {
     pub commit: String,
     /// Whether it was imported as an ordinary layer (else as part of an ostree commit).
     pub derived: bool,
+    /// Whether objects of it are missing, as far as its state says.
+    pub partial: bool,
+    /// Whether paths were left out of it that the base of its image did not allow.
+    pub filtered: bool,
 }
 
 /// A snapshot of the layers in a repository.
@@ -100,18 +104,21 @@ impl Repo {
             if !self.has(checksum, ObjectKind::Commit)? {
                 continue;
             }
-            let (variant, _) = self.ostree().load_commit(&commit)?;
-            let derived = metadata_text(&variant.child_value(0), META_IMPORTER).is_some();
-            inventory
-                .blobs
-                .insert(digest, StoredLayer { commit, derived });
+            inventory.blobs.insert(digest, self.stored_layer(commit)?);
         }
         for imgref in self.images()? {
-            let Some(image) = self.image(&imgref)? else {
-                continue;
+            let image = match self.image(&imgref) {
+                Ok(Some(image)) => image,
+                Ok(None) => continue,
+                // Not the image that is wanted: what it could have spared is fetched.
+                Err(error) => {
+                    tracing::warn!("{error:#}");
+                    continue;
+                }
             };
             for (layer, diff_id) in image.manifest.layers.iter().zip(&image.config.diff_ids) {
-                if let Some(stored) = inventory.blobs.get(&layer.digest) {
+                let stored = inventory.blobs.get(&layer.digest);
+                if let Some(stored) = stored.filter(|stored| !stored.partial) {
                     inventory.diff_ids.insert(*diff_id, stored.clone());
                 }
             }
@@ -119,12 +126,27 @@ impl Repo {
         Ok(inventory)
     }
 
-    /// The image under a reference.
+    fn stored_layer(&self, commit: String) -> Result<StoredLayer> {
+        let (variant, state) = self.ostree().load_commit(&commit)?;
+        let metadata = VariantDict::new(Some(&variant.child_value(0)));
+        // An image that was encapsulated once more is no ordinary layer.
+        let derived = metadata.contains(META_IMPORTER) && !metadata.contains(META_MANIFEST_DIGEST);
+        Ok(StoredLayer {
+            commit,
+            derived,
+            partial: state.contains(ostree::RepoCommitState::PARTIAL),
+            filtered: metadata.contains(META_DROPPED),
+        })
+    }
+
+    /// The image under a reference; `None` too where its commit has been lost.
     #[context("Looking up image {imgref}")]
     pub fn image(&self, imgref: &ImageReference) -> Result<Option<ImageRecord>> {
         match self.resolve_ref(&refs::of_image(imgref)?)? {
-            Some(commit) => self.image_of_commit(&commit),
-            None => Ok(None),
+            Some(commit) if self.has(Digest::from_hex(&commit)?, ObjectKind::Commit)? => {
+                self.image_of_commit(&commit)
+            }
+            _ => Ok(None),
         }
     }
 

@@ -33,11 +33,12 @@ pub fn unneeded_layers(present: &BTreeSet<String>, needed: &BTreeSet<String>) ->
 impl Repo {
     /// Drops layers that no image and no deployment needs, then every object without a ref.
     ///
-    /// Waits for pulls to end (they hold the shared lock). Interrupted, it leaves objects that the
+    /// Waits for pulls to end, and new ones wait for it. Interrupted, it leaves objects that the
     /// next prune removes.
     #[context("Pruning the repository")]
     pub fn prune(&self) -> Result<PruneReport> {
-        self.clean_staging()?;
+        // Before anything is decided: a layer whose image is not there yet looks unneeded.
+        let _no_pulls = self.wait_for_pulls()?;
         let present = self.refs_below(refs::BLOB_PREFIX)?.into_keys().collect();
         let unneeded = unneeded_layers(&present, &self.needed_layers()?);
         for name in &unneeded {

@@ -21,6 +21,10 @@ use crate::sys::fs as sysfs;
 
 /// Files up to this size are hashed in memory first, so that one that exists costs no write.
 const IN_MEMORY: u64 = 256 << 10;
+/// Bytes that are written between two looks at the free space.
+const CLAIM_STEP: u64 = 16 << 20;
+/// What a file costs the file system beside its content, bytes.
+const CLAIM_FILE: u64 = 512;
 /// Deflate level of archive repositories: libostree's default.
 const ARCHIVE_LEVEL: Compression = Compression::new(6);
 
@@ -56,11 +60,13 @@ pub struct LayerStage {
     names: HashSet<(Digest, ObjectKind)>,
     buffer: Vec<u8>,
     bytes: u64,
+    reserve: u64,
+    claimed: u64,
 }
 
 impl LayerStage {
-    /// Writes into `dir`; `objects` are those of the repository.
-    pub(super) fn new(dir: OwnedFd, objects: OwnedFd, mode: StorageMode) -> Self {
+    /// Writes into `dir`; `objects` are those of the repository, and `reserve` bytes stay free.
+    pub(super) fn new(dir: OwnedFd, objects: OwnedFd, mode: StorageMode, reserve: u64) -> Self {
         Self {
             dir,
             objects,
@@ -69,12 +75,21 @@ impl LayerStage {
             names: HashSet::new(),
             buffer: Vec::new(),
             bytes: 0,
+            reserve,
+            claimed: 0,
         }
     }
 
     /// The directory, and the objects in it that are to be published.
     pub(super) fn into_objects(self) -> (OwnedFd, Vec<(Digest, ObjectKind)>) {
         (self.dir, self.staged)
+    }
+
+    /// A directory for anything else; it goes away with the staging directory.
+    pub(super) fn scratch(&self) -> io::Result<OwnedFd> {
+        sysfs::remove_all(&self.dir, "scratch")?;
+        sysfs::ensure_dir(&self.dir, "scratch")?;
+        sysfs::open_dir(&self.dir, "scratch")
     }
 
     /// Bytes written so far.
@@ -129,6 +144,7 @@ impl LayerStage {
     }
 
     fn write_plain(&mut self, name: Digest, kind: ObjectKind, data: &[u8]) -> io::Result<()> {
+        self.claim(data.len() as u64)?;
         let file_name = self.file_name(name, kind);
         sysfs::remove_all(&self.dir, &file_name)?;
         let mut file = sysfs::create_new(&self.dir, &file_name)?;
@@ -137,6 +153,24 @@ impl LayerStage {
         self.bytes += data.len() as u64;
         self.note(name, kind);
         Ok(())
+    }
+
+    /// Refuses to write `size` bytes more where they would not leave enough free.
+    fn claim(&mut self, size: u64) -> io::Result<()> {
+        self.claimed += size + CLAIM_FILE;
+        if self.claimed < CLAIM_STEP {
+            return Ok(());
+        }
+        let wanted = std::mem::take(&mut self.claimed);
+        let free = sysfs::available_bytes(&self.dir)?;
+        if free.saturating_sub(self.reserve) >= wanted {
+            return Ok(());
+        }
+        let text = format!(
+            "{free} bytes are free, of which the repository's min-free-space keeps {}",
+            self.reserve
+        );
+        Err(io::Error::new(io::ErrorKind::StorageFull, text))
     }
 
     fn note(&mut self, checksum: Digest, kind: ObjectKind) {
@@ -197,6 +231,7 @@ impl LayerStage {
     }
 
     fn write_small(&mut self, meta: &FileMeta, checksum: Digest, data: &[u8]) -> io::Result<()> {
+        self.claim(data.len() as u64)?;
         let name = self.file_name(checksum, ObjectKind::File);
         if meta.is_symlink() && self.mode == StorageMode::Bare {
             self.bare_symlink(meta, &name)?;
@@ -231,6 +266,7 @@ impl LayerStage {
         expected: Option<Digest>,
         content: &mut impl Chunks,
     ) -> Result<Digest, LayerError> {
+        self.claim(size)?;
         sysfs::remove_all(&self.dir, "big")?;
         let mut file = sysfs::create_new(&self.dir, "big")?;
         let checksum = match self.mode {

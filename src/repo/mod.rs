@@ -36,6 +36,6 @@ pub use catalog::{ImageRecord, Inventory, StoredLayer};
 pub use error::LayerError;
 pub use gc::PruneReport;
 pub use object::ObjectKind;
-pub use store::{Repo, RepoUnsupported, SharedLock};
+pub use store::{Repo, RepoUnsupported};
 pub use system::system_error_kind;
 pub use tar_stream::TarError;

@@ -14,11 +14,13 @@
 use std::hash::{BuildHasher, RandomState};
 use std::io::{self, Write};
 use std::os::fd::OwnedFd;
+use std::sync::Mutex;
 
 use rustix::fs::{Mode, Timespec, Timestamps};
 
 use super::layer_stage::LayerStage;
 use super::object::ObjectKind;
+use super::store::SharedLock;
 use crate::sys::fs as sysfs;
 
 const PREFIX: &str = "bowline-";
@@ -45,11 +47,20 @@ pub struct Staging {
     name: String,
     mode: StorageMode,
     sync: bool,
+    reserve: u64,
+    /// Nobody prunes for as long as anything can still be published, whoever publishes it.
+    shared: Option<Mutex<SharedLock>>,
 }
 
 impl Staging {
-    /// Makes a staging directory and removes those that interrupted pulls left behind.
-    pub fn new(repo: OwnedFd, mode: StorageMode, sync: bool) -> io::Result<Self> {
+    /// Makes a staging directory and removes those that interrupted pulls left behind. `reserve`
+    /// bytes of the file system stay free.
+    pub(super) fn new(
+        repo: OwnedFd,
+        mode: StorageMode,
+        sync: bool,
+        reserve: u64,
+    ) -> io::Result<Self> {
         let tmp = sysfs::open_dir(&repo, "tmp")?;
         let name = format!("{PREFIX}{:016x}", RandomState::new().hash_one("staging"));
         // Nobody may take the new directory for an abandoned one before it is locked.
@@ -69,7 +80,15 @@ impl Staging {
             name,
             mode,
             sync,
+            reserve,
+            shared: None,
         })
+    }
+
+    /// Keeps the repository's shared lock until the last user of this directory is gone.
+    pub(super) fn holding(mut self, lock: SharedLock) -> Self {
+        self.shared = Some(Mutex::new(lock));
+        self
     }
 
     /// A place for the objects of one layer.
@@ -77,7 +96,8 @@ impl Staging {
         sysfs::remove_all(&self.dir, name)?;
         sysfs::ensure_dir(&self.dir, name)?;
         let dir = sysfs::open_dir(&self.dir, name)?;
-        Ok(LayerStage::new(dir, self.objects.try_clone()?, self.mode))
+        let objects = self.objects.try_clone()?;
+        Ok(LayerStage::new(dir, objects, self.mode, self.reserve))
     }
 
     /// Makes the objects of finished layers durable, then visible, and moves `refs` to them last.
@@ -163,12 +183,25 @@ impl Drop for Staging {
     }
 }
 
-/// Removes what interrupted pulls left in a repository.
-pub fn clean(repo: &OwnedFd) -> io::Result<()> {
+/// No pull runs and none can begin for as long as this lives.
+#[derive(Debug)]
+pub struct NoPulls {
+    _making: OwnedFd,
+}
+
+/// Waits for the pulls that run, keeps new ones from beginning, and removes what interrupted ones
+/// left in a repository.
+pub fn wait_for_pulls(repo: &OwnedFd) -> io::Result<NoPulls> {
     let tmp = sysfs::open_dir(repo, "tmp")?;
     let making = sysfs::open_dir(repo, "tmp")?;
     sysfs::lock(&making)?;
-    remove_abandoned(&tmp)
+    remove_abandoned(&tmp)?;
+    for name in sysfs::list(&tmp)? {
+        if let (true, Ok(dir)) = (name.starts_with(PREFIX), sysfs::open_dir(&tmp, &name)) {
+            sysfs::lock(&dir)?;
+        }
+    }
+    Ok(NoPulls { _making: making })
 }
 
 /// Removes staging directories that nobody holds the lock of.

@@ -1,23 +1,29 @@
 //! An ostree repository as Bowline uses it: a handle on libostree's, and direct reads of loose
 //! objects. Checksums in, objects out. Never writes under a final name; that is `staging`'s.
 
+use std::io;
 use std::os::fd::OwnedFd;
 use std::path::Path;
 
 use anyhow::{Context, Result, anyhow};
 use fn_error_context::context;
 use ostree::gio;
+use ostree::glib::Bytes;
 use thiserror::Error;
 
 use super::gvariant::{self, DirTree};
+use super::layer_stage::Chunks;
 use super::object::{FileMeta, ObjectKind};
-use super::staging::{self, Staging, StorageMode};
+use super::staging::{self, NoPulls, Staging, StorageMode};
+use super::tar_stream::TarError;
 use super::tree::TreeReader;
 use crate::image::Digest;
 use crate::sys::fs as sysfs;
 
 /// Largest metadata object that is read, bytes (libostree's own limit is 128 MiB).
 const MAX_METADATA: u64 = 128 << 20;
+/// Bytes of a file object that are read at once.
+const CONTENT_PART: usize = 64 << 10;
 /// Largest header of an archive object: a link target and attributes.
 const MAX_HEADER: usize = 2 << 20;
 
@@ -89,14 +95,14 @@ impl Repo {
 
     /// Takes the shared repository lock for as long as the result lives: nobody prunes meanwhile.
     /// Waits as long as the repository's `core.lock-timeout-secs` says.
-    pub fn lock_shared(&self) -> Result<SharedLock> {
+    fn lock_shared(&self) -> Result<SharedLock> {
         let repo = self.reopen()?.repo;
         repo.prepare_transaction(gio::Cancellable::NONE)
             .context("Taking the lock of the ostree repository")?;
         Ok(SharedLock(repo))
     }
 
-    /// A staging directory in this repository.
+    /// A staging directory in this repository; nobody prunes for as long as it lives.
     pub fn staging(&self) -> Result<Staging> {
         let flag = |group: &str, key: &str| self.repo.config().string(group, key).ok();
         let is = |value: Option<ostree::glib::GString>, words: &[&str]| {
@@ -110,17 +116,27 @@ impl Repo {
             .dir
             .try_clone()
             .context("Duplicating a directory handle")?;
-        Staging::new(dir, self.mode, sync).context("Making a staging directory in the repository")
+        let staging = Staging::new(dir, self.mode, sync, self.reserve()?);
+        let staging = staging.context("Making a staging directory in the repository")?;
+        // In this order: a prune waits for the staging directory before it takes the lock.
+        Ok(staging.holding(self.lock_shared()?))
     }
 
-    /// Removes what interrupted pulls left behind.
-    pub(super) fn clean_staging(&self) -> Result<()> {
-        staging::clean(&self.dir).context("Removing what interrupted pulls left behind")
+    /// Waits until no pull runs, and keeps it so; removes what interrupted pulls left behind.
+    pub(super) fn wait_for_pulls(&self) -> Result<NoPulls> {
+        staging::wait_for_pulls(&self.dir).context("Waiting for pulls to end")
     }
 
-    /// Bytes that may still be written to the repository's file system.
+    /// Bytes that may still be written to the repository's file system, under its
+    /// `min-free-space-*` configuration.
     pub fn available_bytes(&self) -> Result<u64> {
-        sysfs::available_bytes(&self.dir).context("Asking for free space")
+        let free = sysfs::available_bytes(&self.dir).context("Asking for free space")?;
+        Ok(free.saturating_sub(self.reserve()?))
+    }
+
+    fn reserve(&self) -> Result<u64> {
+        let reserve = self.repo.min_free_space_bytes();
+        reserve.context("Asking what must stay free")
     }
 
     /// The commit a ref points to.
@@ -199,26 +215,47 @@ impl Repo {
         }
     }
 
-    /// Content of a regular file object, at most `limit` bytes.
-    pub fn file_content(&self, checksum: Digest, limit: u64) -> Result<Vec<u8>> {
-        use ostree::prelude::*;
+    /// Content of a regular file object, slice by slice; a link has none.
+    pub(super) fn open_content(&self, checksum: Digest) -> Result<FileContent> {
         let loaded = self.repo.load_file(&checksum.hex(), gio::Cancellable::NONE);
         let (input, _, _) = loaded.with_context(|| format!("Opening file object {checksum}"))?;
+        let part = Bytes::from_static(&[]);
+        Ok(FileContent { input, part })
+    }
+
+    /// Content of a regular file object, at most `limit` bytes.
+    pub fn file_content(&self, checksum: Digest, limit: u64) -> Result<Vec<u8>> {
+        let mut content = self.open_content(checksum)?;
         let mut data = Vec::new();
-        let Some(input) = input else { return Ok(data) };
-        loop {
-            let part = input.read_bytes(64 << 10, gio::Cancellable::NONE);
-            let part = part.with_context(|| format!("Reading file object {checksum}"))?;
-            if part.is_empty() {
-                return Ok(data);
-            }
-            data.extend_from_slice(&part);
+        let read = |e| anyhow::Error::from(e).context(format!("Reading file object {checksum}"));
+        while let Some(part) = content.chunk().map_err(read)? {
+            data.extend_from_slice(part);
             if data.len() as u64 > limit {
                 return Err(anyhow!(
                     "file object {checksum} is larger than {limit} bytes"
                 ));
             }
         }
+        Ok(data)
+    }
+}
+
+/// Content of a file object on its way out of a repository.
+#[derive(Debug)]
+pub(super) struct FileContent {
+    input: Option<gio::InputStream>,
+    part: Bytes,
+}
+
+impl Chunks for FileContent {
+    fn chunk(&mut self) -> Result<Option<&[u8]>, TarError> {
+        use ostree::prelude::*;
+        let Some(input) = &self.input else {
+            return Ok(None);
+        };
+        let part = input.read_bytes(CONTENT_PART, gio::Cancellable::NONE);
+        self.part = part.map_err(io::Error::other)?;
+        Ok((!self.part.is_empty()).then_some(&self.part[..]))
     }
 }
 

@@ -2,6 +2,7 @@
 //! Needs the `ostree` program, and root for bare repositories (files keep their owners there).
 
 mod broken;
+mod damaged;
 mod derived;
 mod encapsulated;
 mod support;

@@ -68,11 +68,23 @@ impl Place {
         }
     }
 
+    /// How many layers are to be fetched; `None` when there is nothing to do.
+    pub fn plan_or_none(&self, imgref: &ImageReference) -> Option<usize> {
+        match self.prepare(imgref).unwrap() {
+            Prepared::Ready(plan) => Some(plan.layers_to_fetch()),
+            Prepared::Unchanged(_) => None,
+        }
+    }
+
     pub fn pull(&self, imgref: &ImageReference) -> Result<ImageRecord> {
         let plan = match self.prepare(imgref)? {
             Prepared::Ready(plan) => *plan,
             Prepared::Unchanged(image) => return Ok(*image),
         };
+        self.run(imgref, plan)
+    }
+
+    pub fn run(&self, imgref: &ImageReference, plan: PullPlan) -> Result<ImageRecord> {
         runtime().block_on(async {
             let source = transport::open(imgref, &SourceOptions::default()).await?;
             pull::run(&self.repo, Arc::from(source), plan, 3, Arc::new(Silent)).await
