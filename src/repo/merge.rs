@@ -10,7 +10,9 @@ use ostree::glib::prelude::*;
 
 use super::catalog::{META_CONFIG, META_MANIFEST, META_MANIFEST_DIGEST};
 use super::commit::{self, CommitInfo, IMPORTER, META_IMPORTER};
+use super::derived_tree::is_everywhere;
 use super::gvariant::DirTree;
+use super::layer::path_rules;
 use super::layer_stage::LayerStage;
 use super::object::ObjectKind;
 use super::selinux::Labeler;
@@ -70,7 +72,8 @@ pub fn merge(
         (META_IMPORTER, IMPORTER.to_variant()),
     ];
     // libostree puts it into the title of the boot entry.
-    if let Some(version) = config.version() {
+    let version = config.version();
+    if let Some(version) = version.filter(|v| !v.contains(char::is_control)) {
         metadata.push(("version", version.to_variant()));
     }
     let info = CommitInfo {
@@ -91,9 +94,14 @@ fn union(repo: &Repo, layers: &LayerCommits) -> Result<Dir> {
         let (tree, meta) = repo.commit_root(commit)?;
         anyhow::Ok(Dir::unread(tree, meta))
     };
+    let rules = path_rules(repo, layers.base.as_deref())?;
     let mut root = layers.base.as_deref().map(open).transpose()?;
     for (blob, commit) in &layers.derived {
         let mut upper = open(commit)?;
+        if !rules.allow_nonusr {
+            // It may have been imported for another base.
+            upper.entries(repo)?.retain(|name, _| is_everywhere(name));
+        }
         let below = root.get_or_insert_with(|| Dir::empty(upper.meta));
         let applied = below.apply(&mut upper, repo);
         applied.with_context(|| format!("Applying layer {blob}"))?;
@@ -109,7 +117,7 @@ fn relabel(
     root: &mut Dir,
     layers: &LayerCommits,
 ) -> Result<Vec<(String, String)>> {
-    let Some(mut labeler) = Labeler::of_tree(repo, root)? else {
+    let Some(mut labeler) = Labeler::of_tree(repo, root, stage)? else {
         return Ok(Vec::new());
     };
     labeler.relabel(root, stage)?;

@@ -4,13 +4,13 @@
 
 use std::collections::HashMap;
 use std::io::Write;
-use std::os::fd::AsRawFd;
+use std::os::fd::{AsRawFd, OwnedFd};
 
 use anyhow::{Context, Result};
 use ostree::gio;
 
 use super::gvariant::{self, Xattrs};
-use super::layer_stage::{LayerStage, Whole};
+use super::layer_stage::LayerStage;
 use super::object::ObjectKind;
 use super::store::Repo;
 use super::tree::{Dir, Node};
@@ -20,8 +20,8 @@ use crate::sys::fs as sysfs;
 const XATTR: &[u8] = b"security.selinux";
 /// Largest file of a policy that is read, bytes.
 const MAX_POLICY_FILE: u64 = 256 << 20;
-/// Largest file that is given a new label, bytes: it is held in memory meanwhile.
-const MAX_RELABEL: u64 = 4 << 30;
+/// Deepest nesting of a policy's directories that is read.
+const MAX_POLICY_DEPTH: usize = 16;
 
 /// Labels trees by one policy. What was relabelled once is known afterwards.
 #[derive(Debug)]
@@ -34,13 +34,13 @@ pub struct Labeler<'a> {
 
 impl<'a> Labeler<'a> {
     /// Reads the policy of a tree, below `usr/etc/selinux`; `None` when it has none.
-    pub fn of_tree(repo: &'a Repo, root: &mut Dir) -> Result<Option<Self>> {
+    pub fn of_tree(repo: &'a Repo, root: &mut Dir, stage: &LayerStage) -> Result<Option<Self>> {
         if root.find_dir(&["usr", "etc", "selinux"], repo)?.is_none() {
             return Ok(None);
         }
-        let scratch = Scratch::new(repo)?;
-        scratch.copy_policy(root)?;
-        let policy = ostree::SePolicy::new_at(scratch.dir.as_raw_fd(), gio::Cancellable::NONE)
+        let scratch = stage.scratch().context("Making a place for the policy")?;
+        copy_policy(repo, root, scratch.try_clone()?)?;
+        let policy = ostree::SePolicy::new_at(scratch.as_raw_fd(), gio::Cancellable::NONE)
             .context("Loading the image's SELinux policy")?;
         let active = policy.name().is_some_and(|name| !name.is_empty());
         let (files, dirs) = (HashMap::new(), HashMap::new());
@@ -93,8 +93,8 @@ impl<'a> Labeler<'a> {
             return Ok(*known);
         }
         set_label(&mut meta.xattrs, &label);
-        let content = self.repo.file_content(object, MAX_RELABEL)?;
-        let written = stage.file(&meta, size, None, &mut Whole(Some(&content)))?;
+        let mut content = self.repo.open_content(object)?;
+        let written = stage.file(&meta, size, None, &mut content)?;
         self.files.insert((object, label), written);
         Ok(written)
     }
@@ -133,72 +133,40 @@ fn set_label(xattrs: &mut Xattrs, label: &str) {
     xattrs.sort();
 }
 
-/// A directory in the repository's `tmp` that goes away with this value.
-struct Scratch<'a> {
-    repo: &'a Repo,
-    tmp: std::os::fd::OwnedFd,
-    name: String,
-    dir: std::os::fd::OwnedFd,
+/// Writes `usr/etc/selinux` of a tree out as plain files.
+fn copy_policy(repo: &Repo, root: &mut Dir, to: OwnedFd) -> Result<()> {
+    let path = ["usr", "etc", "selinux"];
+    let mut dir = to;
+    for name in path {
+        sysfs::ensure_dir(&dir, name)?;
+        dir = sysfs::open_dir(&dir, name)?;
+    }
+    for (name, node) in root.find_dir(&path, repo)?.into_iter().flatten() {
+        copy(repo, &dir, name, node, 0)?;
+    }
+    Ok(())
 }
 
-impl<'a> Scratch<'a> {
-    fn new(repo: &'a Repo) -> Result<Self> {
-        let tmp = sysfs::open_dir(repo.ostree().dfd_borrow(), "tmp")?;
-        let name = format!("sepolicy-{}", rustix::process::getpid().as_raw_nonzero());
-        sysfs::remove_all(&tmp, &name)?;
-        sysfs::ensure_dir(&tmp, &name)?;
-        let dir = sysfs::open_dir(&tmp, &name)?;
-        Ok(Self {
-            repo,
-            tmp,
-            name,
-            dir,
-        })
-    }
-
-    /// Writes `usr/etc/selinux` of the tree out as plain files.
-    fn copy_policy(&self, root: &mut Dir) -> Result<()> {
-        let mut dir = self.dir.try_clone()?;
-        for name in ["usr", "etc", "selinux"] {
-            sysfs::ensure_dir(&dir, name)?;
-            dir = sysfs::open_dir(&dir, name)?;
-        }
-        let Some(entries) = root.find_dir(&["usr", "etc", "selinux"], self.repo)? else {
-            return Ok(());
-        };
-        for (name, node) in entries {
-            self.copy(&dir, name, node)?;
-        }
-        Ok(())
-    }
-
-    fn copy(&self, at: &std::os::fd::OwnedFd, name: &str, node: &mut Node) -> Result<()> {
-        match node {
-            Node::File(object) => {
-                let (meta, _) = self.repo.file_meta(*object)?;
-                if meta.is_symlink() {
-                    rustix::fs::symlinkat(&meta.target[..], at, name)?;
-                } else {
-                    let content = self.repo.file_content(*object, MAX_POLICY_FILE)?;
-                    sysfs::create_new(at, name)?.write_all(&content)?;
-                }
-            }
-            Node::Dir(dir) => {
-                sysfs::ensure_dir(at, name)?;
-                let below = sysfs::open_dir(at, name)?;
-                for (name, node) in dir.entries(self.repo)? {
-                    self.copy(&below, name, node)?;
-                }
+fn copy(repo: &Repo, at: &OwnedFd, name: &str, node: &mut Node, depth: usize) -> Result<()> {
+    match node {
+        Node::File(object) => {
+            let (meta, _) = repo.file_meta(*object)?;
+            // libostree would follow a link out of the tree.
+            if !meta.is_symlink() {
+                let content = repo.file_content(*object, MAX_POLICY_FILE)?;
+                sysfs::create_new(at, name)?.write_all(&content)?;
+            } else if !meta.target.contains(&b'/') {
+                rustix::fs::symlinkat(&meta.target[..], at, name)?;
             }
         }
-        Ok(())
-    }
-}
-
-impl Drop for Scratch<'_> {
-    fn drop(&mut self) {
-        if let Err(error) = sysfs::remove_all(&self.tmp, &self.name) {
-            tracing::debug!("leaving {} behind: {error}", self.name);
+        Node::Dir(_) if depth > MAX_POLICY_DEPTH => {}
+        Node::Dir(dir) => {
+            sysfs::ensure_dir(at, name)?;
+            let below = sysfs::open_dir(at, name)?;
+            for (name, node) in dir.entries(repo)? {
+                copy(repo, &below, name, node, depth + 1)?;
+            }
         }
     }
+    Ok(())
 }

@@ -1,6 +1,7 @@
 //! Ordinary layers: path rules, links in any order, whiteouts, and images with nothing else.
 
 use bowline::image::Compression;
+use bowline::repo::refs;
 use bowline::testing::encapsulate::Encapsulation;
 use bowline::testing::fixture::{Fixture, OS};
 use bowline::testing::oci::{ImageBuilder, Layer};
@@ -75,6 +76,36 @@ fn composefs_bases_keep_other_top_level_names() {
     let place = Place::new("bare-user");
     let record = place.pull(&place.add(&image.build(), "d")).unwrap();
     assert_eq!(place.read(&record.commit, "/top/level"), "kept\n");
+    place.check();
+}
+
+#[test]
+fn a_layer_that_lost_paths_to_one_base_has_them_on_another() {
+    let conf = "file /usr/lib/ostree/prepare-root.conf 0 0 644 [composefs]\\nenabled = yes\\n";
+    let (_plain, plain) = base(OS);
+    let (_composefs, composefs) = base(&format!("{OS}{conf}\n"));
+    let lines = "file /opt/tool 0 0 755 tool\\n";
+    let place = Place::new("bare-user");
+    for (image, keeps) in [(&plain, false), (&composefs, true), (&plain, false)] {
+        let image = image.clone().derived(lines).unwrap().build();
+        let record = place.pull(&place.add(&image, "d")).unwrap();
+        let all = paths(&place.list(&record.commit));
+        assert_eq!(all.contains(&"/opt/tool".to_owned()), keeps);
+        place.check();
+    }
+}
+
+#[test]
+fn a_chunk_may_be_an_ordinary_layer_too() {
+    let (_fixture, mut image) = base(OS);
+    image.layers.push(image.layers[1].clone());
+    let place = Place::new("bare-user");
+    let record = place.pull(&place.add(&image.build(), "d")).unwrap();
+    let base = refs::of_blob(&record.manifest.layers[0].digest);
+    assert_eq!(
+        paths(&place.list(&record.commit)),
+        paths(&place.list(&base))
+    );
     place.check();
 }
 
