@@ -234,6 +234,8 @@ mod tests {
         StoredLayer {
             commit: format!("commit {layer}"),
             derived,
+            partial: false,
+            filtered: false,
         }
     }
 
@@ -278,6 +280,32 @@ mod tests {
             [LayerState::Fetch, LayerState::Fetch, LayerState::SameAs(0)]
         );
         assert_eq!((plan.layers_to_fetch(), plan.bytes_to_fetch()), (2, 8 + 2));
+    }
+
+    #[test]
+    fn the_same_blob_in_two_roles_is_fetched_for_each() {
+        // The ostree commit is layers 0 to 2.
+        let plan = plan(&[0, 1, 2, 1], 3, &Inventory::default());
+        assert!(plan.layers.iter().all(|l| l.state == LayerState::Fetch));
+    }
+
+    #[test]
+    fn what_is_partial_is_fetched() {
+        let fetched = |partial: usize, missing: Option<usize>| {
+            let mut inventory = Inventory::default();
+            for layer in (0..3).filter(|layer| Some(*layer) != missing) {
+                let mut here = stored(layer, layer == 2);
+                here.partial = layer == partial;
+                inventory.blobs.insert(blob(layer), here);
+            }
+            let plan = plan(&[0, 1, 2], 2, &inventory);
+            plan.missing().map(|l| l.index).collect::<Vec<_>>()
+        };
+        // A base is partial for as long as a chunk is missing.
+        assert_eq!(fetched(0, Some(1)), [1]);
+        assert_eq!(fetched(0, None), [0]);
+        assert_eq!(fetched(1, None), [1]);
+        assert_eq!(fetched(2, None), [2]);
     }
 
     #[test]
