@@ -161,9 +161,9 @@ impl Sysroot {
                 if known || path.extension().is_none_or(|e| e != "origin") {
                     continue;
                 }
-                let text = fs::read_to_string(&path)
-                    .with_context(|| format!("Reading {}", path.display()))?;
-                found.extend(text.parse::<Origin>());
+                let text =
+                    fs::read(&path).with_context(|| format!("Reading {}", path.display()))?;
+                found.extend(String::from_utf8_lossy(&text).parse::<Origin>());
             }
         }
         Ok(found)
