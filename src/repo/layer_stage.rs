@@ -197,7 +197,8 @@ impl LayerStage {
         sysfs::exists(&self.objects, &name)
     }
 
-    fn hash_only(
+    /// The checksum of a file that is not written.
+    pub(super) fn hash_only(
         &self,
         meta: &FileMeta,
         expected: Option<Digest>,

@@ -120,13 +120,14 @@ fn relabel(
     let Some(mut labeler) = Labeler::of_tree(repo, root, stage)? else {
         return Ok(Vec::new());
     };
-    labeler.relabel(root, stage)?;
     let mut moved_refs = Vec::new();
     for (blob, commit) in &layers.derived {
         if let Some(moved) = relabel_layer(repo, &mut labeler, stage, commit)? {
             moved_refs.push((refs::of_blob(blob), moved));
         }
     }
+    // After the layers: what turned out to need a label there needs it here.
+    labeler.relabel(root, stage)?;
     Ok(moved_refs)
 }
 
@@ -139,7 +140,7 @@ fn relabel_layer(
 ) -> Result<Option<String>> {
     let (tree, meta) = repo.commit_root(commit)?;
     let mut root = Dir::unread(tree, meta);
-    if !labeler.relabel(&mut root, stage)? {
+    if !labeler.relabel_layer(&mut root, stage)? {
         return Ok(None);
     }
     let (variant, _) = repo.ostree().load_commit(commit)?;

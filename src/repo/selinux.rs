@@ -11,7 +11,8 @@ use ostree::gio;
 
 use super::gvariant::{self, Xattrs};
 use super::layer_stage::LayerStage;
-use super::object::ObjectKind;
+use super::object::{FileMeta, ObjectKind};
+use super::staging::StorageMode;
 use super::store::Repo;
 use super::tree::{Dir, Node};
 use crate::image::Digest;
@@ -30,6 +31,7 @@ pub struct Labeler<'a> {
     policy: ostree::SePolicy,
     files: HashMap<(Digest, String), Digest>,
     dirs: HashMap<(Digest, String), Digest>,
+    doubt: bool,
 }
 
 impl<'a> Labeler<'a> {
@@ -49,7 +51,16 @@ impl<'a> Labeler<'a> {
             policy,
             files,
             dirs,
+            doubt: false,
         }))
+    }
+
+    /// [`Self::relabel`] for an ordinary layer, whose files may never have been given a label.
+    pub fn relabel_layer(&mut self, root: &mut Dir, stage: &mut LayerStage) -> Result<bool> {
+        self.doubt = true;
+        let changed = self.relabel(root, stage);
+        self.doubt = false;
+        changed
     }
 
     /// Gives every file and directory of a tree its label; false when nothing had to change.
@@ -86,17 +97,30 @@ impl<'a> Labeler<'a> {
     fn file(&mut self, path: &str, object: Digest, stage: &mut LayerStage) -> Result<Digest> {
         let (mut meta, size) = self.repo.file_meta(object)?;
         let label = self.label(path, meta.mode)?;
-        if label.is_empty() || has_label(&meta.xattrs, &label) {
+        if label.is_empty() {
             return Ok(object);
         }
         if let Some(known) = self.files.get(&(object, label.clone())) {
             return Ok(*known);
+        }
+        if has_label(&meta.xattrs, &label) && self.is_own_label(&meta, object, stage)? {
+            return Ok(object);
         }
         set_label(&mut meta.xattrs, &label);
         let mut content = self.repo.open_content(object)?;
         let written = stage.file(&meta, size, None, &mut content)?;
         self.files.insert((object, label), written);
         Ok(written)
+    }
+
+    /// Whether the object's name covers the label that it has on disk. A kernel with SELinux gives
+    /// one to every file of a bare repository, also where the object has none.
+    fn is_own_label(&self, meta: &FileMeta, object: Digest, stage: &LayerStage) -> Result<bool> {
+        if !self.doubt || self.repo.mode() != StorageMode::Bare {
+            return Ok(true);
+        }
+        let mut content = self.repo.open_content(object)?;
+        Ok(stage.hash_only(meta, None, &mut content)? == object)
     }
 
     fn dir(&mut self, path: &str, object: Digest, stage: &mut LayerStage) -> Result<Digest> {

@@ -12,7 +12,7 @@ use crate::image::Digest;
 const WHITEOUT: &str = ".wh.";
 const OPAQUE: &str = ".wh..wh..opq";
 /// Deepest nesting of directories that is followed.
-const MAX_DEPTH: usize = 1000;
+const MAX_DEPTH: usize = 512;
 
 /// Reads what trees refer to.
 pub trait TreeReader {

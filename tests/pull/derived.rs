@@ -274,3 +274,42 @@ fn labels_come_from_the_policy_of_the_merged_tree() {
     place.check();
     assert_eq!(place.pull(&imgref).unwrap(), record);
 }
+
+#[test]
+fn a_label_that_the_kernel_gave_to_an_object_is_not_its_own() {
+    let plain = ImageBuilder::default().derived("file /usr/bin/new 0 0 755 n");
+    let plain = plain.unwrap();
+    let place = Place::new("bare");
+    let first = place.add(&plain.build(), "plain");
+    let record = place.pull(&first).unwrap();
+    let line = place.ostree(&["ls", "-C", &record.commit, "/usr/bin/new"]);
+    let (dir, rest) = line.split_whitespace().nth(4).unwrap().split_at(2);
+    let object = place.repo_path().join(format!("objects/{dir}/{rest}.file"));
+    // As on a host with SELinux, where /ostree has a label of its own.
+    let label = b"system_u:object_r:bin_t:s0\0";
+    let flags = rustix::fs::XattrFlags::empty();
+    rustix::fs::setxattr(&object, "security.selinux", label, flags).unwrap();
+    let image = plain.derived(POLICY).unwrap().build();
+    place.pull(&place.add(&image, "labelled")).unwrap();
+    place.repo.remove_image(&first).unwrap();
+    place.repo.prune().unwrap();
+    assert!(!object.exists());
+    place.check();
+}
+
+#[test]
+fn the_deepest_tree_that_is_taken_needs_no_more_stack_than_a_worker_has() {
+    let deep = format!("/usr{}", "/d".repeat(510));
+    let image = ImageBuilder::default();
+    let image = image.derived(&format!("{POLICY}\nfile {deep}/f 0 0 644 f"));
+    let image = image.unwrap().derived(&format!("whiteout {deep}/f"));
+    let place = Place::new("bare-user");
+    let record = place
+        .pull(&place.add(&image.unwrap().build(), "d"))
+        .unwrap();
+    assert!(place.list(&record.commit).contains(&format!("{deep}\n")));
+    let error = ImageBuilder::default().derived(&format!("file {deep}/f/f 0 0 644 f"));
+    let error = place.pull(&place.add(&error.unwrap().build(), "e"));
+    let error = format!("{:#}", error.unwrap_err());
+    assert!(error.contains("nested more than 512"), "{error}");
+}
