@@ -124,10 +124,9 @@ impl Pull {
         self.merge().await
     }
 
-    /// Fetches and imports what is missing. The base comes first, because its path rules decide
-    /// about ordinary layers.
+    /// Fetches and imports what is missing.
     async fn fetch_all(&mut self, jobs: usize) -> Result<()> {
-        let mut queue: VecDeque<Layer> = self.plan.missing().cloned().collect();
+        let mut queue = self.queue();
         self.base_ready().await?;
         if !queue.is_empty() {
             self.progress.event(Event::Phase(Phase::Fetch));
@@ -186,6 +185,17 @@ impl Pull {
             PUBLISH_BYTES.. => Some(self.published),
             _ => Some(self.published + PUBLISH_AFTER),
         }
+    }
+
+    /// What is missing, in the order of fetching: the largest first, so that no thread is left
+    /// alone with it at the end; ordinary layers last, they wait for the base's rules anyway.
+    fn queue(&self) -> VecDeque<Layer> {
+        let mut missing: Vec<Layer> = self.plan.missing().cloned().collect();
+        missing.sort_by_key(|layer| {
+            let size = layer.descriptor.size.unwrap_or(u64::MAX);
+            (layer.kind == LayerKind::Derived, std::cmp::Reverse(size))
+        });
+        missing.into()
     }
 
     /// The future that fetches and imports one layer.
