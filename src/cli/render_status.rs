@@ -58,7 +58,12 @@ fn block(slot: &str, next: bool, entry: &BootEntry) -> String {
         false => format!(" ({})", notes.join(", ")),
     };
     let mut lines = format!("{mark} {slot}{notes}\n");
-    for (key, value) in facts(entry) {
+    // What an upgrade would bring concerns what runs and what boots next, not what is kept.
+    let mut facts = facts(entry);
+    if next || slot == "booted" {
+        facts.extend(update(entry));
+    }
+    for (key, value) in facts {
         // Writing to a String cannot fail.
         let _ = writeln!(lines, "    {key:<10}  {}", text::clean(&value));
     }
@@ -84,13 +89,15 @@ fn facts(entry: &BootEntry) -> Vec<(&'static str, String)> {
         let why = "no: rpm-ostree changed it locally";
         facts.push(("Updatable", why.into()));
     }
-    if let Some(update) = &entry.cached_update {
-        let version = version(update)
-            .map(|v| format!("{v}, "))
-            .unwrap_or_default();
-        facts.push(("Update", format!("{version}{}", update.image_digest)));
-    }
     facts
+}
+
+fn update(entry: &BootEntry) -> Option<(&'static str, String)> {
+    let update = entry.cached_update.as_ref()?;
+    let version = version(update)
+        .map(|v| format!("{v}, "))
+        .unwrap_or_default();
+    Some(("Update", format!("{version}{}", update.image_digest)))
 }
 
 fn version(image: &ImageStatus) -> Option<String> {
@@ -110,5 +117,49 @@ fn spec(image: &ImageSpec) -> String {
         Some(Signature::Insecure) | None => format!("{name} (unverified)"),
         Some(Signature::ContainerPolicy) => name,
         Some(Signature::OstreeRemote(remote)) => format!("{name} (ostree remote {remote})"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::host::ImageSpec;
+
+    fn image(version: &str) -> ImageStatus {
+        ImageStatus {
+            image: ImageSpec {
+                image: "quay.io/example/os:stable".into(),
+                transport: "registry".into(),
+                signature: None,
+            },
+            version: Some(version.into()),
+            timestamp: None,
+            image_digest: format!("sha256:{version}"),
+            architecture: "amd64".into(),
+        }
+    }
+
+    #[test]
+    fn an_update_concerns_what_runs_and_what_boots_next() {
+        let entry = BootEntry {
+            image: Some(image("1")),
+            cached_update: Some(image("2")),
+            incompatible: false,
+            pinned: false,
+            store: None,
+            ostree: None,
+        };
+        for (slot, next, shown) in [
+            ("booted", true, true),
+            ("booted", false, true),
+            ("deployed", true, true),
+            ("rollback", true, true),
+            ("rollback", false, false),
+            ("other", false, false),
+        ] {
+            let text = block(slot, next, &entry);
+            let update = text.contains("    Update      2, sha256:2\n");
+            assert_eq!(update, shown, "{text}");
+        }
     }
 }
