@@ -83,6 +83,8 @@ pub async fn prepare(
         .as_ref()
         .filter(|_| matches!(whole, Some(Ok(true))));
     if let Some(image) = here.filter(|p| p.manifest_digest == manifest.digest()) {
+        // It may have been pulled for another architecture, or without a look at whether it boots.
+        check(imgref, &image.config, options)?;
         return Ok(Prepared::Unchanged(Box::new(image.clone())));
     }
     let config = fetch_config(source, &manifest).await;

@@ -1,8 +1,8 @@
 //! Images of ostree commits: the commit that comes out is the one that went in, layers are taken
 //! from where they are, and a second pull has little or nothing to do.
 
-use bowline::image::Compression;
-use bowline::pull::{LayerState, Prepared};
+use bowline::image::{Compression, host_arch};
+use bowline::pull::{LayerState, Prepared, Unsuitable};
 use bowline::repo::refs;
 use bowline::testing::encapsulate::{Encapsulation, XattrStyle};
 use bowline::testing::fixture::{Fixture, OS};
@@ -74,6 +74,25 @@ fn a_second_pull_has_nothing_to_do() {
         Prepared::Ready(plan) => panic!("{plan:?}"),
     }
     assert_eq!(place.repo.images().unwrap(), [imgref]);
+}
+
+#[test]
+fn what_is_here_must_still_suit() {
+    let fixture = Fixture::new().unwrap();
+    let commit = fixture.commit(OS).unwrap();
+    let place = Place::new("bare-user");
+    let image = Encapsulation::default().image(fixture.repo(), &commit);
+    let imgref = place.add(&image.unwrap().build(), "v1");
+    place.pull(&imgref).unwrap();
+    let error = place.prepare_for("s390x", &imgref).unwrap_err();
+    assert_eq!(
+        error.downcast_ref::<Unsuitable>(),
+        Some(&Unsuitable::Architecture {
+            image: imgref.to_string(),
+            found: format!("linux/{}", host_arch()),
+            wanted: "linux/s390x".into(),
+        })
+    );
 }
 
 #[test]

@@ -51,8 +51,12 @@ impl Place {
     }
 
     pub fn prepare(&self, imgref: &ImageReference) -> Result<Prepared> {
+        self.prepare_for(&host_arch().to_string(), imgref)
+    }
+
+    pub fn prepare_for(&self, arch: &str, imgref: &ImageReference) -> Result<Prepared> {
         let options = PullOptions {
-            arch: host_arch().to_string(),
+            arch: arch.to_owned(),
             require_bootable: false,
         };
         runtime().block_on(async {
