@@ -17,8 +17,10 @@ use crate::trust::Denied;
 
 const FREE_SPACE: &str =
     "free some space (`bowline image prune --undeployed` helps) and run the command again";
-const CORRUPT: &str =
-    "the source, or something on the way, changed the data; nothing of it was used";
+const CORRUPT: &str = "the data was changed at the source or on the way; nothing of it was used: \
+                       pull from another place, or push the image again";
+const UNUSABLE: &str = "nothing of it was used: choose another image, or build this one anew and \
+                        push it again";
 const OTHER_MACHINE: &str = "choose an image for this machine, or another architecture with --arch";
 const FORMS: &str = "write an image as host/name:tag, host/name@sha256:… or TRANSPORT:NAME, such as \
                      oci:/path:tag";
@@ -26,7 +28,7 @@ const FORMS: &str = "write an image as host/name:tag, host/name@sha256:… or TR
 /// Sorts an error by the first error in its chain, outermost first, whose type says something.
 pub fn classify(error: &anyhow::Error) -> Verdict {
     let known = error.chain().find_map(|cause| {
-        let table: [fn(&(dyn StdError + 'static)) -> Option<Verdict>; 15] = [
+        let table: [fn(&(dyn StdError + 'static)) -> Option<Verdict>; 16] = [
             |e| e.downcast_ref().map(usage),
             |e| e.downcast_ref().map(interrupted),
             |e| e.downcast_ref().and_then(source),
@@ -40,6 +42,7 @@ pub fn classify(error: &anyhow::Error) -> Verdict {
             |e| e.downcast_ref().map(in_use),
             |e| e.downcast_ref().and_then(manifest),
             |e| e.downcast_ref().and_then(system),
+            |e| e.downcast_ref().map(layout),
             |e| system_error_kind(e).and_then(of_kind),
             plain,
         ];
@@ -52,8 +55,6 @@ pub fn classify(error: &anyhow::Error) -> Verdict {
 fn plain(error: &(dyn StdError + 'static)) -> Option<Verdict> {
     let kind = if error.is::<OutputClosed>() {
         Kind::OutputClosed
-    } else if error.is::<LayoutError>() {
-        Kind::Network
     } else if error.is::<DigestError>() || error.is::<OriginError>() {
         Kind::Usage
     } else if error.is::<RepoUnsupported>() {
@@ -90,7 +91,10 @@ fn source(error: &SourceError) -> Option<Verdict> {
         ),
         E::Mismatch { .. } => Verdict::hint(Kind::Network, CORRUPT),
         E::Manifest { source, .. } => manifest(source)?,
-        E::Refused { .. } => Verdict::new(Kind::Network),
+        E::Refused { .. } => Verdict::hint(
+            Kind::Network,
+            "trying again does not help: check the name and what is behind it",
+        ),
         E::Config(_) => Verdict::new(Kind::Usage),
         E::Unsupported(_) => Verdict::new(Kind::Unsupported),
         E::Io { source, .. } => return system(source),
@@ -100,7 +104,7 @@ fn source(error: &SourceError) -> Option<Verdict> {
 fn manifest(error: &ManifestError) -> Option<Verdict> {
     Some(match error {
         ManifestError::NoPlatform { .. } => Verdict::hint(Kind::Unsupported, OTHER_MACHINE),
-        _ => Verdict::new(Kind::Network),
+        _ => Verdict::hint(Kind::Network, UNUSABLE),
     })
 }
 
@@ -116,8 +120,17 @@ fn layer(error: &LayerError) -> Option<Verdict> {
     match error {
         // The system's own error, further down the chain, says what kind it is.
         LayerError::Store(_) => None,
+        // The digests of these may well be right.
+        LayerError::Path { .. }
+        | LayerError::LinkTarget { .. }
+        | LayerError::Object { .. }
+        | LayerError::Incomplete { .. } => Some(Verdict::hint(Kind::Network, UNUSABLE)),
         _ => Some(Verdict::hint(Kind::Network, CORRUPT)),
     }
+}
+
+fn layout(_: &LayoutError) -> Verdict {
+    Verdict::hint(Kind::Network, UNUSABLE)
 }
 
 fn denied(error: &Denied) -> Verdict {

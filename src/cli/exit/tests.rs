@@ -69,6 +69,7 @@ hint: this may pass: run the same command again; finished layers are kept
             3,
             "error: Pulling docker://quay.io/a/b:1
   caused by: quay.io/a/b:1: 418 I'm a teapot
+hint: trying again does not help: check the name and what is behind it
 ",
         ),
         (
@@ -80,7 +81,7 @@ hint: this may pass: run the same command again; finished layers are kept
             3,
             "error: Pulling docker://quay.io/a/b:1
   caused by: quay.io/a/b:1 is corrupt: expected 5 bytes, got 6 bytes
-hint: the source, or something on the way, changed the data; nothing of it was used
+hint: the data was changed at the source or on the way; nothing of it was used: pull from another place, or push the image again
 ",
         ),
         (
@@ -263,7 +264,8 @@ fn a_layer_that_is_not_what_it_promises() {
             3,
             format!(
                 "{head}  caused by: it has 4 bytes, but the manifest promises 5\nhint: the \
-                 source, or something on the way, changed the data; nothing of it was used\n"
+                 data was changed at the source or on the way; nothing of it was used: pull from \
+                 another place, or push the image again\n"
             )
         )
     );
