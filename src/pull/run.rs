@@ -242,7 +242,7 @@ impl Pull {
         let digest = layer.descriptor.digest;
         let finished = finished.context("A worker died")?;
         let finished = finished.with_context(|| format!("Importing layer {digest}"))?;
-        if layer.kind == LayerKind::Base && !self.repo.has_complete_commit(&finished.commit)? {
+        if layer.kind == LayerKind::Base && !is_whole(&self.repo, &finished.commit)? {
             // Until its chunks are here, too; libostree's readers know what that means.
             let marked = self
                 .repo
@@ -374,6 +374,11 @@ impl Pull {
         let image = self.repo.image_of_commit(&merged.commit)?;
         image.context("the image that was just written is not there")
     }
+}
+
+/// Whether a commit is here with all it refers to, seen with our own eyes.
+fn is_whole(repo: &Repo, commit: &str) -> Result<bool> {
+    Ok(repo.has_complete_commit(commit)? && verify_complete(repo, commit).is_ok())
 }
 
 /// Takes the mark off a commit that is partial no more; an error where it still is.
