@@ -6,7 +6,7 @@ use std::collections::{HashMap, HashSet};
 use crate::image::{
     ImageConfig, ImageLayout, ImageReference, Layer, LayerKind, LayoutError, Manifest,
 };
-use crate::repo::{ImageRecord, Inventory, StoredLayer};
+use crate::repo::{Inventory, StoredLayer};
 
 /// What is to be done about a layer.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -62,8 +62,6 @@ pub struct PullPlan {
     pub config: ImageConfig,
     /// Its layers in order, never empty.
     pub layers: Vec<PlannedLayer>,
-    /// What is stored under the name now.
-    pub previous: Option<ImageRecord>,
 }
 
 impl PullPlan {
@@ -73,7 +71,6 @@ impl PullPlan {
         manifest: Manifest,
         config: ImageConfig,
         inventory: &Inventory,
-        previous: Option<ImageRecord>,
     ) -> Result<Self, LayoutError> {
         let layout = ImageLayout::new(&manifest, &config)?;
         let mut seen = HashMap::new();
@@ -96,7 +93,6 @@ impl PullPlan {
             manifest,
             config,
             layers,
-            previous,
         })
     }
 
@@ -227,7 +223,7 @@ mod tests {
     fn plan(layers: &[usize], ostree: usize, inventory: &Inventory) -> PullPlan {
         let (manifest, config) = image(layers, ostree);
         let imgref = "oci:/x".parse().unwrap();
-        PullPlan::new(imgref, manifest, config, inventory, None).unwrap()
+        PullPlan::new(imgref, manifest, config, inventory).unwrap()
     }
 
     fn stored(layer: usize, derived: bool) -> StoredLayer {

@@ -96,7 +96,7 @@ pub async fn prepare(
         return Ok(Prepared::Unchanged(Box::new(image.clone())));
     }
     let inventory = repo.inventory()?;
-    let plan = PullPlan::new(imgref.clone(), manifest, config, &inventory, previous);
+    let plan = PullPlan::new(imgref.clone(), manifest, config, &inventory);
     let mut plan = plan.with_context(|| format!("Reading the layers of {imgref}"))?;
     if !filters(repo, &plan)? {
         plan.refetch_filtered(&inventory);

@@ -7,7 +7,7 @@ use std::io::BufRead;
 use super::LayerError;
 use super::derived_tree::{DerivedTree, components};
 use super::gvariant;
-use super::layer_stage::{LayerStage, Whole};
+use super::layer_stage::{LayerStage, NoContent};
 use super::object::{FileMeta, ObjectKind, S_IFDIR, S_IFLNK, S_IFREG};
 use super::tar_stream::{Entry, Kind, TarStream};
 use crate::image::Digest;
@@ -66,7 +66,7 @@ fn take<R: BufRead>(
                 return Err(refuse(&path, "is a symbolic link to nothing"));
             }
             let meta = meta(S_IFLNK, entry.link, entry.xattrs);
-            let object = stage.file(&meta, 0, None, &mut Whole(None))?;
+            let object = stage.file(&meta, 0, None, &mut NoContent)?;
             tree.file(&path, object)
         }
         Kind::HardLink => {

@@ -10,7 +10,7 @@ use std::io::BufRead;
 use super::LayerError;
 use super::commit;
 use super::gvariant::{self, DirTree, Malformed, Xattrs};
-use super::layer_stage::{LayerStage, Whole};
+use super::layer_stage::{LayerStage, NoContent};
 use super::object::{FileMeta, ObjectKind, S_IFDIR, S_IFLNK, S_IFREG};
 use super::tar_stream::{Entry, Kind, TarStream};
 use crate::image::Digest;
@@ -165,7 +165,7 @@ impl Import<'_> {
                 }
                 meta.mode |= S_IFLNK;
                 meta.target.clone_from(&entry.link);
-                self.stage.file(&meta, 0, Some(name), &mut Whole(None))?;
+                self.stage.file(&meta, 0, Some(name), &mut NoContent)?;
             }
             _ => {
                 return Err(refuse(

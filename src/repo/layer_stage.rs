@@ -40,13 +40,13 @@ impl<R: io::BufRead> Chunks for super::tar_stream::TarStream<R> {
     }
 }
 
-/// Content that is in memory.
+/// What a symbolic link has beside its target.
 #[derive(Debug)]
-pub struct Whole<'a>(pub Option<&'a [u8]>);
+pub(super) struct NoContent;
 
-impl Chunks for Whole<'_> {
+impl Chunks for NoContent {
     fn chunk(&mut self) -> Result<Option<&[u8]>, TarError> {
-        Ok(self.0.take())
+        Ok(None)
     }
 }
 
