@@ -72,10 +72,18 @@ fn layers_change_add_and_remove() {
 fn composefs_bases_keep_other_top_level_names() {
     let conf = "file /usr/lib/ostree/prepare-root.conf 0 0 644 [composefs]\\nenabled = yes\\n";
     let (_fixture, image) = base(&format!("{OS}{conf}\n"));
-    let image = image.derived("file /top/level 0 0 644 kept\\n").unwrap();
+    let image = image
+        .derived(
+            "file /top/level 0 0 644 kept\\n
+             file /sysroot/ostree/repo/objects/ab/cd.file 0 0 755 aside\\n
+             hardlink /usr/bin/aside /sysroot/ostree/repo/objects/ab/cd.file",
+        )
+        .unwrap();
     let place = Place::new("bare-user");
     let record = place.pull(&place.add(&image.build(), "d")).unwrap();
     assert_eq!(place.read(&record.commit, "/top/level"), "kept\n");
+    assert_eq!(place.read(&record.commit, "/usr/bin/aside"), "aside\n");
+    assert!(!place.list(&record.commit).contains("/sysroot/ostree/repo"));
     place.check();
 }
 
