@@ -4,7 +4,7 @@
 mod read;
 mod status;
 
-pub use read::read;
+pub use read::{read, utc};
 pub use status::{
     API_VERSION, BootEntry, BootOrder, Host, ImageSpec, ImageStatus, KIND, Metadata, OstreeEntry,
     Signature, Spec, Status, Store, SystemType,

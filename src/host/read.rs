@@ -132,7 +132,7 @@ fn image_status(
 }
 
 /// The same moment in UTC, to the second; a text that is no RFC 3339 time says nothing.
-fn utc(text: &str) -> Option<String> {
+pub fn utc(text: &str) -> Option<String> {
     let time = DateTime::parse_from_rfc3339(text).ok()?;
     let time = time.with_timezone(&Utc);
     Some(time.to_rfc3339_opts(SecondsFormat::Secs, true))

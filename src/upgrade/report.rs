@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use crate::deploy::DeployPlan;
 use crate::deploy::cleanup::CleanupReport;
+use crate::host;
 use crate::image::{Digest, ImageConfig, Manifest, OstreeImageReference};
 use crate::progress::ProgressSink;
 use crate::pull::PullPlan;
@@ -69,7 +70,7 @@ pub struct Summary {
     pub digest: Digest,
     /// Its version label.
     pub version: Option<String>,
-    /// When it was made, RFC 3339 as written.
+    /// When it was made, RFC 3339 in UTC, to the second.
     pub created: Option<String>,
 }
 
@@ -137,12 +138,15 @@ impl Summary {
         manifest: &Manifest,
         config: &ImageConfig,
     ) -> Self {
+        // As the status says it.
         let created = manifest.annotations.get("org.opencontainers.image.created");
         Self {
             image: image.clone(),
             digest,
             version: config.version().map(str::to_owned),
-            created: created.or(config.created.as_ref()).cloned(),
+            created: created
+                .or(config.created.as_ref())
+                .and_then(|time| host::utc(time)),
         }
     }
 
