@@ -121,7 +121,7 @@ pub struct UpgradeArgs {
 /// How far `rebase` and `upgrade` go.
 #[derive(Debug, Clone, Copy, Args)]
 pub struct ModeArgs {
-    /// Only print what would change; fetch the manifest and nothing else
+    /// Only print what would change; fetch manifest and config, no layer
     #[arg(long, conflicts_with_all = ["download_only", "apply"])]
     pub check: bool,
 

@@ -14,6 +14,8 @@ pub fn system_error_kind(error: &(dyn Error + 'static)) -> Option<ErrorKind> {
         G::NoSpace => ErrorKind::StorageFull,
         G::PermissionDenied => ErrorKind::PermissionDenied,
         G::ReadOnly => ErrorKind::ReadOnlyFilesystem,
+        // Somebody held the repository's lock for longer than libostree waits.
+        G::WouldBlock => ErrorKind::WouldBlock,
         G::NotFound => ErrorKind::NotFound,
         _ => return None,
     })
@@ -27,6 +29,8 @@ mod tests {
     fn only_errors_of_the_system_have_a_kind() {
         let full = glib::Error::new(gio::IOErrorEnum::NoSpace, "x");
         assert_eq!(system_error_kind(&full), Some(ErrorKind::StorageFull));
+        let locked = glib::Error::new(gio::IOErrorEnum::WouldBlock, "x");
+        assert_eq!(system_error_kind(&locked), Some(ErrorKind::WouldBlock));
         let other = glib::Error::new(gio::IOErrorEnum::Failed, "x");
         assert_eq!(system_error_kind(&other), None);
         let io = std::io::Error::from(ErrorKind::StorageFull);

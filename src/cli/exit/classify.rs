@@ -97,7 +97,10 @@ fn source(error: &SourceError) -> Option<Verdict> {
         ),
         E::Config(_) => Verdict::new(Kind::Usage),
         E::Unsupported(_) => Verdict::new(Kind::Unsupported),
-        E::Io { source, .. } => return system(source),
+        E::Io { source, .. } => system(source).unwrap_or_else(|| {
+            let hint = "check that this path is what it is meant to be, and that it is whole";
+            Verdict::hint(Kind::Unexpected, hint)
+        }),
     })
 }
 
@@ -218,6 +221,10 @@ fn of_kind(kind: io::ErrorKind) -> Option<Verdict> {
     use io::ErrorKind as K;
     Some(match kind {
         K::StorageFull | K::QuotaExceeded => Verdict::hint(Kind::Space, FREE_SPACE),
+        K::WouldBlock => Verdict::hint(
+            Kind::Busy,
+            "another program works on the repository: wait until it is done",
+        ),
         K::PermissionDenied => Verdict::hint(Kind::Unexpected, "run this as root"),
         K::ReadOnlyFilesystem => {
             Verdict::hint(Kind::Unexpected, "mount the file system read-write first")

@@ -178,6 +178,12 @@ fn failures_of_the_system() {
              the file system read-write first\n",
         ),
         (
+            io::ErrorKind::WouldBlock,
+            5,
+            "error: Writing /x\n  caused by: operation would block\nhint: another program works \
+             on the repository: wait until it is done\n",
+        ),
+        (
             io::ErrorKind::NotFound,
             1,
             "error: Writing /x\n  caused by: entity not found\n",
@@ -224,7 +230,8 @@ fn causes_that_repeat_what_stands_above_are_left_out() {
         seen(pulling(error)),
         (
             1,
-            "error: Pulling docker://quay.io/a/b:1\n  caused by: reading /srv/x: disk on fire\n"
+            "error: Pulling docker://quay.io/a/b:1\n  caused by: reading /srv/x: disk on fire\n\
+             hint: check that this path is what it is meant to be, and that it is whole\n"
                 .into()
         )
     );
