@@ -321,3 +321,28 @@ fn the_deepest_tree_that_is_taken_needs_no_more_stack_than_a_worker_has() {
     let error = format!("{:#}", error.unwrap_err());
     assert!(error.contains("nested more than 512"), "{error}");
 }
+
+/// zstd:chunked is zstd in many frames, and its table of contents in frames that readers skip.
+#[test]
+fn zstd_in_many_frames_is_one_layer() {
+    let content = "data /usr/lib/chunked 0 0 644 90000 4\nfile /usr/lib/end 0 0 644 end\\n";
+    let plain = tar::layer(content).unwrap();
+    let mut blob = Vec::new();
+    for part in plain.chunks(10_000) {
+        blob.extend(zstd::encode_all(part, 3).unwrap());
+        blob.extend(0x184D_2A50_u32.to_le_bytes());
+        blob.extend(5_u32.to_le_bytes());
+        blob.extend(b"table");
+    }
+    let mut layer = Layer::new(&plain, Compression::Zstd).unwrap();
+    layer.digest = bowline::image::Digest::of(&blob);
+    layer.size = blob.len() as i64;
+    layer.blob = blob;
+    let (_fixture, image) = base(OS);
+    let place = Place::new("bare-user");
+    let record = place
+        .pull(&place.add(&image.layer(layer).build(), "d"))
+        .unwrap();
+    assert_eq!(place.read(&record.commit, "/usr/lib/end"), "end\n");
+    place.check();
+}
