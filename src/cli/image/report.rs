@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
+use crate::host::utc;
 use crate::image::{ImageConfig, ImageLayout, ImageReference, LayerKind, Manifest};
 use crate::repo::ImageRecord;
 
@@ -21,7 +22,7 @@ pub struct Summary {
     pub digest: String,
     /// Version by label.
     pub version: Option<String>,
-    /// When it was made, RFC 3339, as the config says.
+    /// When it was made, in UTC to the second; the config's own words where they are no time.
     pub created: Option<String>,
     /// Checksum of the merge commit.
     pub commit: String,
@@ -34,7 +35,11 @@ impl Summary {
             image: imgref.to_string(),
             digest: record.manifest_digest.to_string(),
             version: record.config.version().map(str::to_owned),
-            created: record.config.created.clone(),
+            created: record
+                .config
+                .created
+                .as_deref()
+                .map(|t| utc(t).unwrap_or_else(|| t.into())),
             commit: record.commit.clone(),
         }
     }

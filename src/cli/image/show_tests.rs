@@ -28,7 +28,7 @@ fn image() -> (ImageReference, ImageRecord) {
     let config = serde_json::json!({
         "architecture": "amd64",
         "os": "linux",
-        "created": "2026-01-02T03:04:05Z",
+        "created": "2026-01-02T04:04:05.678+01:00",
         "config": { "Labels": {
             "org.opencontainers.image.version": "13.1",
             "ostree.bootable": "true",
