@@ -112,7 +112,13 @@ impl Host {
             .map(|path| {
                 let text = fs::read_to_string(path).unwrap();
                 let text = text.replace(" /boot/ostree/", " /ostree/");
-                let mut lines: Vec<_> = text.lines().collect();
+                // Newer libostree keeps the space before the first of no arguments, and names
+                // Android boot images that no bootloader of ours reads.
+                let text = text.replace("options  ", "options ");
+                let mut lines: Vec<_> = text
+                    .lines()
+                    .filter(|line| !line.starts_with("aboot"))
+                    .collect();
                 lines.sort_unstable();
                 lines.join("\n")
             })
