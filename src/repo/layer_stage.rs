@@ -224,7 +224,8 @@ impl LayerStage {
             buffer.extend_from_slice(chunk);
         }
         let checksum = check(meta.checksum(&buffer), expected)?;
-        if !self.has(checksum, ObjectKind::File)? {
+        // What was expected has been looked for before its content was read.
+        if expected.is_some() || !self.has(checksum, ObjectKind::File)? {
             self.write_small(meta, checksum, &buffer)?;
         }
         self.buffer = buffer;
