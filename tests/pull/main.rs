@@ -6,3 +6,4 @@ mod damaged;
 mod derived;
 mod encapsulated;
 mod support;
+mod umoci;
