@@ -43,7 +43,7 @@ impl ImageConfig {
     /// Parses the bytes of a config blob.
     pub fn parse(raw: Vec<u8>) -> Result<Self, ManifestError> {
         let json = |source| ManifestError::Json {
-            what: "image config",
+            what: "an image config",
             source,
         };
         let wire: WireConfig = serde_json::from_slice(&raw).map_err(json)?;
@@ -85,6 +85,7 @@ impl ImageConfig {
 }
 
 #[derive(Deserialize)]
+#[serde(expecting = "an object with the members of an image config")]
 struct WireConfig {
     architecture: String,
     os: String,
@@ -108,6 +109,14 @@ struct WireRootfs {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_no_config_is_told_in_words_of_a_person() {
+        let error = ImageConfig::parse(b"[]".to_vec()).unwrap_err().to_string();
+        let words = "it is not valid JSON of an image config: invalid length 0, expected an object \
+                     with the members of an image config";
+        assert!(error.starts_with(words), "{error}");
+    }
 
     #[test]
     fn reads_a_config_with_little_in_it() {

@@ -26,7 +26,7 @@ const DOCKER_LAYER: &str = "application/vnd.docker.image.rootfs.";
 #[derive(Debug, Error)]
 pub enum ManifestError {
     /// Not JSON, or JSON of another shape.
-    #[error("it is not valid JSON of a {what}: {source}")]
+    #[error("it is not valid JSON of {what}: {source}")]
     Json {
         /// What was expected.
         what: &'static str,
@@ -205,7 +205,7 @@ impl ManifestOrIndex {
 
 fn from_json<'a, T: Deserialize<'a>>(raw: &'a [u8]) -> Result<T, ManifestError> {
     serde_json::from_slice(raw).map_err(|source| ManifestError::Json {
-        what: "manifest",
+        what: "a manifest",
         source,
     })
 }
