@@ -8,6 +8,16 @@ use std::path::{Path, PathBuf};
 const FLOORS: [&[&str]; 9] = [
     &["image", "sys"],
     &["progress"],
+    &["transport", "trust", "repo", "config", "boot", "etc_merge"],
+    &["pull", "sysroot", "health"],
+    &["host", "deploy"],
+    &["upgrade", "install"],
+    &["agent"],
+    &["cli"],
+    &["main"],
+]; 9] = [
+    &["image", "sys"],
+    &["progress"],
     &["transport", "trust", "repo", "config"],
     &["pull", "sysroot"],
     &["host", "deploy"],
