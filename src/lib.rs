@@ -10,6 +10,7 @@
 //! A room imports only rooms on lower floors; `tests/layering.rs` keeps it true.
 
 pub mod cli;
+pub mod config;
 pub mod deploy;
 pub mod host;
 pub mod image;

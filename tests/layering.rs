@@ -15,16 +15,6 @@ const FLOORS: [&[&str]; 9] = [
     &["agent"],
     &["cli"],
     &["main"],
-]; 9] = [
-    &["image", "sys"],
-    &["progress"],
-    &["transport", "trust", "repo", "config"],
-    &["pull", "sysroot"],
-    &["host", "deploy"],
-    &["upgrade"],
-    &["agent"],
-    &["cli"],
-    &["main"],
 ];
 
 /// Rooms that may speak of `ostree::` types.

@@ -7,6 +7,7 @@ use std::io;
 use super::{Interrupted, Kind, UsageError, Verdict};
 use crate::cli::image::{InUse, NotStored};
 use crate::cli::output::OutputClosed;
+use crate::config::ConfigError;
 use crate::deploy::DeployError;
 use crate::image::{DigestError, LayoutError, ManifestError, ReferenceError};
 use crate::pull::Unsuitable;
@@ -55,7 +56,7 @@ pub fn classify(error: &anyhow::Error) -> Verdict {
 fn plain(error: &(dyn StdError + 'static)) -> Option<Verdict> {
     let kind = if error.is::<OutputClosed>() {
         Kind::OutputClosed
-    } else if error.is::<DigestError>() || error.is::<OriginError>() {
+    } else if error.is::<DigestError>() || error.is::<OriginError>() || error.is::<ConfigError>() {
         Kind::Usage
     } else if error.is::<RepoUnsupported>() {
         Kind::Unsupported

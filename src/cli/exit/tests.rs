@@ -5,6 +5,7 @@ use anyhow::{Context as _, anyhow};
 use super::*;
 use crate::cli::OutputClosed;
 use crate::cli::image::{InUse, NotStored};
+use crate::config::ConfigError;
 use crate::deploy::DeployError;
 use crate::image::{Digest, ImageReference, ManifestError, OstreeImageReference};
 use crate::pull::{LayerFailure, Unsuitable};
@@ -385,4 +386,15 @@ fn stored_images() {
                 .into()
         )
     );
+}
+
+#[test]
+fn settings_that_are_wrong() {
+    let error = ConfigError::Text {
+        file: "/etc/bowline/x.yaml".into(),
+        line: 3,
+        problem: "unknown field `y`".into(),
+    };
+    let text = "error: /etc/bowline/x.yaml:3: unknown field `y`\n";
+    assert_eq!(seen(error.into()), (2, text.into()));
 }
