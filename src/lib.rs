@@ -11,6 +11,7 @@
 
 pub mod cli;
 pub mod config;
+pub mod boot;
 pub mod deploy;
 pub mod host;
 pub mod image;

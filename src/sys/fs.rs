@@ -2,8 +2,9 @@
 //! follows a link out of the directory for removal, and never reads a file without a limit.
 
 use std::fs::File;
-use std::io::{self, Read};
+use std::io::{self, Read, Write as _};
 use std::os::fd::{AsFd, OwnedFd};
+use std::path::Path;
 
 use rustix::fs::{AtFlags, CWD, Dir, FileType, FlockOperation, Mode, OFlags};
 use rustix::io::Errno;
@@ -15,7 +16,7 @@ pub fn open_dir(at: impl AsFd, name: &str) -> io::Result<OwnedFd> {
 }
 
 /// Opens a directory by path, links followed.
-pub fn open_dir_path(path: &std::path::Path) -> io::Result<OwnedFd> {
+pub fn open_dir_path(path: &Path) -> io::Result<OwnedFd> {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
     Ok(rustix::fs::openat(CWD, path, flags, Mode::empty())?)
 }
@@ -113,6 +114,27 @@ pub fn try_lock(file: impl AsFd) -> io::Result<bool> {
         Err(Errno::WOULDBLOCK) => Ok(false),
         Err(errno) => Err(errno.into()),
     }
+}
+
+/// Puts a whole file at `path`, durably: a new file beside it, synced, renamed over it, and the
+/// directory synced. Interrupted, the old content is there or the new one, and perhaps a leftover
+/// whose name ends in `.new`, which the next call replaces.
+pub fn replace(path: &Path, content: &[u8], mode: u32) -> io::Result<()> {
+    let dir = path.parent().unwrap_or(Path::new("/"));
+    let mut name = path.file_name().unwrap_or_default().to_owned();
+    name.push(".new");
+    let new = dir.join(name);
+    match std::fs::remove_file(&new) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;
+    let file = rustix::fs::openat(CWD, &new, flags, Mode::from_raw_mode(mode))?;
+    let mut file = File::from(file);
+    file.write_all(content)?;
+    file.sync_all()?;
+    std::fs::rename(&new, path)?;
+    File::open(dir)?.sync_all()
 }
 
 /// Bytes that an unprivileged user may still write on the file system of `file`.

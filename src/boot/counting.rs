@@ -1,0 +1,138 @@
+//! Boot counting: how many boots an unproven deployment has left, and settling that. A sysroot
+//! and its setup come in; `grubenv` changes, or names of entries on the ESP do. Never decides
+//! whether a deployment is good.
+//!
+//! GRUB counts the *default* entry, whichever that is, with the variables of greenboot:
+//! `boot_counter` is the number of boots left and `boot_success` is 1 once a boot was good. Each
+//! boot of the default takes one away; at 0 the second entry boots. `bowline_tries` keeps what the
+//! counter started with. systemd-boot counts in the names of the mirrored entries.
+//!
+//! Whoever writes needs `/boot` writable: open the sysroot with its lock first.
+
+use std::path::Path;
+
+use anyhow::{Context as _, Result};
+use fn_error_context::context;
+use thiserror::Error;
+
+use super::grubenv::Grubenv;
+use super::{BootSetup, Bootloader, esp, grubenv_path, loader};
+
+/// The most tries that GRUB's configuration can count.
+pub const MAX_TRIES: u32 = 9;
+const COUNTER: &str = "boot_counter";
+const SUCCESS: &str = "boot_success";
+const START: &str = "bowline_tries";
+
+/// Boots of an unproven deployment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Tries {
+    /// Boots that are left before the next deployment takes its place.
+    pub left: u32,
+    /// Boots that were tried; 0 where that is not known.
+    pub done: u32,
+}
+
+/// A number of tries that cannot be counted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
+#[error("a deployment gets 1 to {MAX_TRIES} tries, not {0}")]
+pub struct BadTries(pub u32);
+
+/// Makes every boot of the default count from now on, so that what becomes the default next cannot
+/// boot uncounted. With [`Bootloader::None`] nothing is counted.
+///
+/// Interrupted, it counts or it does not; a boot that finds nothing on trial calls [`disarm`].
+#[context("Arming the boot counter")]
+pub fn arm(sysroot: &Path, setup: &BootSetup, tries: u32) -> Result<()> {
+    if !(1..=MAX_TRIES).contains(&tries) {
+        return Err(BadTries(tries).into());
+    }
+    match setup.bootloader {
+        Bootloader::Grub => change(sysroot, |env| {
+            env.set(START, &tries.to_string())?;
+            env.set(COUNTER, &tries.to_string())?;
+            Ok(env.set(SUCCESS, "0")?)
+        }),
+        Bootloader::SystemdBoot => esp::names::arm(esp::open(setup)?.path(), tries),
+        Bootloader::None => Ok(()),
+    }
+}
+
+/// The tries of the deployment that boots with this `ostree=` value; `None` when it is not counted.
+#[context("Reading the boot counter")]
+pub fn tries(sysroot: &Path, setup: &BootSetup, ostree: &str) -> Result<Option<Tries>> {
+    match setup.bootloader {
+        Bootloader::Grub => {
+            let default = loader::entries(sysroot)?.into_iter().next();
+            let counted = default.is_some_and(|(_, entry)| entry.ostree() == Some(ostree));
+            Ok(counter(sysroot)?.filter(|_| counted))
+        }
+        Bootloader::SystemdBoot => esp::names::tries(esp::open(setup)?.path(), ostree),
+        Bootloader::None => Ok(None),
+    }
+}
+
+/// Marks the deployment that boots with this `ostree=` value as good: it is not counted any more.
+#[context("Marking the boot as good")]
+pub fn bless(sysroot: &Path, setup: &BootSetup, ostree: &str) -> Result<()> {
+    match setup.bootloader {
+        Bootloader::Grub => change(sysroot, |env| {
+            clear(env);
+            Ok(env.set(SUCCESS, "1")?)
+        }),
+        Bootloader::SystemdBoot => {
+            esp::names::uncount(esp::open(setup)?.path(), |entry| entry == Some(ostree))
+        }
+        Bootloader::None => Ok(()),
+    }
+}
+
+/// Counts nothing any more, whatever is the default.
+#[context("Disarming the boot counter")]
+pub fn disarm(sysroot: &Path, setup: &BootSetup) -> Result<()> {
+    match setup.bootloader {
+        Bootloader::Grub if counter(sysroot)?.is_none() => Ok(()),
+        Bootloader::Grub => change(sysroot, |env| {
+            clear(env);
+            env.unset(SUCCESS);
+            Ok(())
+        }),
+        Bootloader::SystemdBoot => esp::names::uncount(esp::open(setup)?.path(), |_| true),
+        Bootloader::None => Ok(()),
+    }
+}
+
+/// GRUB's counter, where it counts.
+fn counter(sysroot: &Path) -> Result<Option<Tries>> {
+    let env = Grubenv::read_or_new(&grubenv_path(sysroot))?;
+    let Some(counter) = env.get(COUNTER).filter(|c| !c.is_empty()) else {
+        return Ok(None);
+    };
+    if env.get(SUCCESS) == Some("1") {
+        return Ok(None);
+    }
+    // greenboot's GRUB counts down to -1; what GRUB cannot count boots nothing new either.
+    let left = counter.parse().unwrap_or(0);
+    let start: u32 = env.get(START).and_then(|n| n.parse().ok()).unwrap_or(left);
+    let done = start.saturating_sub(left);
+    Ok(Some(Tries { left, done }))
+}
+
+fn clear(env: &mut Grubenv) {
+    env.unset(COUNTER);
+    env.unset(START);
+}
+
+fn change(sysroot: &Path, edit: impl FnOnce(&mut Grubenv) -> Result<()>) -> Result<()> {
+    let path = grubenv_path(sysroot);
+    let before = Grubenv::read(&path).ok().flatten();
+    let mut env = Grubenv::read_or_new(&path)?;
+    edit(&mut env)?;
+    if before.as_ref() == Some(&env) {
+        return Ok(());
+    }
+    env.write(&path).context("Is /boot writable?")
+}
+
+#[cfg(test)]
+mod tests;
