@@ -1,6 +1,7 @@
 //! Finding and reading files of settings in layers of directories. A tree and directories come
 //! in; paths in the order in which they count, and parsed texts go out. Knows no key.
 
+use std::collections::BTreeMap;
 use std::io::ErrorKind;
 
 use anyhow::{Context as _, Result};
@@ -31,6 +32,23 @@ pub(super) fn files(tree: &dyn FileTree, dirs: &[&str], suffix: &str) -> Result<
     }
     check_count(found.len(), dirs)?;
     Ok(found.into_iter().map(|(path, _)| path).collect())
+}
+
+/// The files below `dirs` that end in `.suffix`, sorted by name alone; of several files of one
+/// name the one in the last directory counts. This is the rule of systemd's drop-ins.
+pub(super) fn drop_ins(tree: &dyn FileTree, dirs: &[&str], suffix: &str) -> Result<Vec<String>> {
+    let mut found: BTreeMap<String, String> = BTreeMap::new();
+    for dir in dirs {
+        for (name, kind) in entries(tree, dir, suffix)? {
+            match kind {
+                EntryKind::File => drop(found.insert(name.clone(), format!("{dir}/{name}"))),
+                EntryKind::Hidden => drop(found.remove(&name)),
+                EntryKind::Other => {}
+            }
+        }
+    }
+    check_count(found.len(), dirs)?;
+    Ok(found.into_values().collect())
 }
 
 fn entries(tree: &dyn FileTree, dir: &str, suffix: &str) -> Result<Vec<(String, EntryKind)>> {

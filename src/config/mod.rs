@@ -13,6 +13,7 @@
 
 mod error;
 pub mod human;
+pub mod install;
 mod layers;
 mod settings;
 
@@ -22,6 +23,7 @@ use anyhow::{Context as _, Result};
 use fn_error_context::context;
 
 pub use error::ConfigError;
+pub use install::InstallConfig;
 pub use settings::{Health, Settings, Update, Willing};
 
 use crate::sys::tree::{DirTree, FileTree};

@@ -100,9 +100,28 @@ pub fn normalize_arch(word: &str) -> String {
     known.into()
 }
 
+/// The word of Rust's standard library for a GOARCH word; bootc's files use it.
+pub fn rust_arch(goarch: &str) -> &str {
+    match goarch.split('/').next().unwrap_or_default() {
+        "amd64" => "x86_64",
+        "arm64" => "aarch64",
+        "386" => "x86",
+        "ppc64" | "ppc64le" => "powerpc64",
+        "loong64" => "loongarch64",
+        other => other,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_host_has_one_name_in_each_language() {
+        assert_eq!(rust_arch(&host_arch()), std::env::consts::ARCH);
+        assert_eq!(rust_arch("arm/v7"), "arm");
+        assert_eq!(rust_arch("riscv64"), "riscv64");
+    }
 
     #[test]
     fn knows_the_words_for_one_machine() {

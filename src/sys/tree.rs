@@ -11,7 +11,7 @@ use rustix::fs::{Dir, FileType, Mode, OFlags, ResolveFlags};
 use rustix::io::Errno;
 
 /// More entries than any directory of settings has.
-const MAX_ENTRIES: usize = 10_000;
+pub const MAX_ENTRIES: usize = 10_000;
 
 /// What a name in a directory is to somebody who reads settings.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

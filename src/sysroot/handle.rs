@@ -14,7 +14,8 @@ use ostree::{gio, glib};
 use super::error::{from_glib, io_kind};
 use super::tree::{self, TreeFacts};
 use super::{
-    Deployment, DeploymentId, LockedSysroot, Origin, Slot, SysrootError, assign_slots, init,
+    CommitTree, Deployment, DeploymentId, LockedSysroot, Origin, Slot, SysrootError, assign_slots,
+    init,
 };
 use crate::repo::Repo;
 
@@ -134,6 +135,12 @@ impl Sysroot {
     #[context("Reading the tree of commit {commit}")]
     pub fn tree_facts(&self, commit: &str) -> Result<TreeFacts> {
         tree::facts(&self.inner.repo(), commit)
+    }
+
+    /// The files of a commit's tree.
+    #[context("Opening the tree of commit {commit}")]
+    pub fn commit_tree(&self, commit: &str) -> Result<CommitTree> {
+        CommitTree::open(&self.inner.repo(), commit)
     }
 
     /// Bytes that are free below `boot` and in the sysroot.

@@ -10,6 +10,7 @@
 //! ```
 
 mod cached_update;
+mod commit_tree;
 mod deployment;
 mod error;
 mod handle;
@@ -19,6 +20,7 @@ mod origin;
 mod tree;
 
 pub use cached_update::CachedUpdate;
+pub use commit_tree::CommitTree;
 pub use deployment::{Deployment, DeploymentId, Slot, assign_slots, booted, leading, merge_from};
 pub use error::SysrootError;
 pub use handle::{FreeSpace, Sysroot};
