@@ -15,6 +15,7 @@ pub mod boot;
 pub mod deploy;
 pub mod host;
 pub mod image;
+pub mod install;
 pub mod progress;
 pub mod pull;
 pub mod repo;

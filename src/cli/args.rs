@@ -6,6 +6,8 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 
+use super::install::args::InstallArgs;
+
 /// Keep an image-based Linux host up to date from a container registry.
 #[derive(Debug, Parser)]
 #[command(
@@ -59,6 +61,8 @@ pub enum Command {
     Status(StatusArgs),
     /// Work with images in a repository, without deploying them
     Image(ImageArgs),
+    /// Install an image to a disk or a file system
+    Install(InstallArgs),
     /// Print a completion script for a shell
     Completion(CompletionArgs),
     /// Print the manual page, or write all pages to a directory
@@ -74,6 +78,7 @@ impl Command {
                 ImageCommand::Pull(args) => Some(&args.fetch),
                 _ => None,
             },
+            Self::Install(args) => args.command.fetch_args(),
             Self::Rebase(args) => Some(&args.fetch),
             Self::Upgrade(args) => Some(&args.fetch),
             Self::Rollback(_) | Self::Status(_) | Self::Completion(_) | Self::Man(_) => None,

@@ -6,6 +6,7 @@ mod completion;
 mod context;
 pub mod exit;
 pub mod image;
+pub mod install;
 mod man;
 mod output;
 mod progress_fd;
@@ -53,6 +54,7 @@ fn start(cli: &Cli) -> anyhow::Result<Outcome> {
 fn run(command: &Command, context: &Context) -> anyhow::Result<Outcome> {
     match command {
         Command::Image(args) => image::run(args, context),
+        Command::Install(args) => install::run(args, context),
         Command::Rebase(args) => rebase::run(args, context),
         Command::Upgrade(args) => upgrade::run(args, context),
         Command::Rollback(args) => rollback::run(args, context),

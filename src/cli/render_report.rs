@@ -11,7 +11,7 @@ use crate::sysroot::{Deployment, DeploymentId, Slot};
 use crate::upgrade::{Cost, Report, Summary};
 
 /// An image as people write it, with a word about signatures where none are asked for.
-fn image_name(reference: &OstreeImageReference) -> String {
+pub(super) fn image_name(reference: &OstreeImageReference) -> String {
     let name = reference.imgref.to_string();
     let name = name.strip_prefix("docker://").unwrap_or(&name);
     match &reference.sigverify {

@@ -180,6 +180,23 @@ impl Repo {
         Ok(true)
     }
 
+    /// Gives an image another name, which then leads to its merge commit.
+    ///
+    /// Interrupted, the image has both names.
+    #[context("Renaming image {from} to {to}")]
+    pub fn rename_image(&self, from: &ImageReference, to: &ImageReference) -> Result<()> {
+        let (old, new) = (refs::of_image(from)?, refs::of_image(to)?);
+        if old == new {
+            return Ok(());
+        }
+        let commit = self.resolve_ref(&old)?.context("there is no such image")?;
+        let named =
+            self.ostree()
+                .set_ref_immediate(None, &new, Some(&commit), gio::Cancellable::NONE);
+        named.with_context(|| format!("Writing ref {new}"))?;
+        self.remove_ref(&old)
+    }
+
     pub(super) fn remove_ref(&self, name: &str) -> Result<()> {
         let removed = self
             .ostree()

@@ -1,6 +1,8 @@
-//! Hands: fd-relative file work that the rooms above share. Takes directory handles and relative
+//! Hands: file work and programs that the rooms above share. Takes handles, paths and relative
 //! names, gives bytes and handles. Never decides what should be written.
 
+pub mod bulk;
 pub mod command;
 pub mod fs;
+pub mod tool;
 pub mod tree;

@@ -52,6 +52,19 @@ impl LockedSysroot {
         self.inner.init_osname(name, NO_CANCEL).map_err(from_glib)
     }
 
+    /// Sets keys of the group `sysroot` in the repository's configuration
+    /// (ostree.repo-config(5)), durably.
+    #[context("Configuring the repository")]
+    pub fn configure(&self, pairs: &[(&str, &str)]) -> Result<()> {
+        let repo = self.inner.repo();
+        let config = repo.copy_config();
+        for (key, value) in pairs {
+            config.set_string("sysroot", key, value);
+        }
+        repo.write_config(&config).map_err(from_glib)?;
+        repo.reload_config(NO_CANCEL).map_err(from_glib)
+    }
+
     /// Writes a finished deployment that boots next. Of the same stateroot only the booted, the
     /// merged and pinned deployments stay, all of them with `retain`.
     ///

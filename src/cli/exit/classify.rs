@@ -10,8 +10,10 @@ use crate::cli::output::OutputClosed;
 use crate::config::ConfigError;
 use crate::deploy::DeployError;
 use crate::image::{DigestError, LayoutError, ManifestError, ReferenceError};
+use crate::install::InstallError;
 use crate::pull::Unsuitable;
 use crate::repo::{LayerError, RepoUnsupported, system_error_kind};
+use crate::sys::tool::ToolMissing;
 use crate::sysroot::{OriginError, SysrootError};
 use crate::transport::Error as SourceError;
 use crate::trust::Denied;
@@ -29,7 +31,7 @@ const FORMS: &str = "write an image as host/name:tag, host/name@sha256:… or TR
 /// Sorts an error by the first error in its chain, outermost first, whose type says something.
 pub fn classify(error: &anyhow::Error) -> Verdict {
     let known = error.chain().find_map(|cause| {
-        let table: [fn(&(dyn StdError + 'static)) -> Option<Verdict>; 16] = [
+        let table: [fn(&(dyn StdError + 'static)) -> Option<Verdict>; 18] = [
             |e| e.downcast_ref().map(usage),
             |e| e.downcast_ref().map(interrupted),
             |e| e.downcast_ref().and_then(source),
@@ -38,6 +40,8 @@ pub fn classify(error: &anyhow::Error) -> Verdict {
             |e| e.downcast_ref().map(denied),
             |e| e.downcast_ref().map(sysroot),
             |e| e.downcast_ref().map(deploy),
+            |e| e.downcast_ref().map(install),
+            |e| e.downcast_ref().map(tool),
             |e| e.downcast_ref().map(unsuitable),
             |e| e.downcast_ref().map(not_stored),
             |e| e.downcast_ref().map(in_use),
@@ -187,6 +191,47 @@ fn deploy(error: &DeployError) -> Verdict {
         }
         E::StaterootName(_) => Verdict::new(Kind::Usage),
     }
+}
+
+fn install(error: &InstallError) -> Verdict {
+    use InstallError as E;
+    match error {
+        E::NotRoot => Verdict::hint(Kind::Unexpected, "run this as root"),
+        E::NotBlank { .. } => Verdict::hint(
+            Kind::Usage,
+            "with --wipe everything on it is destroyed; or choose another target",
+        ),
+        E::NoTarget(_) => Verdict::hint(
+            Kind::Usage,
+            "name a disk, or make a file of the size of a disk: `truncate -s 10G FILE`",
+        ),
+        E::NoDisk(_) => Verdict::hint(
+            Kind::Usage,
+            "for mounted file systems there is `bowline install to-filesystem`",
+        ),
+        E::Partition(_) => Verdict::hint(
+            Kind::Usage,
+            "name the whole disk; or make a file system, mount it, and use \
+             `bowline install to-filesystem`",
+        ),
+        E::InUse(_) => Verdict::hint(
+            Kind::Usage,
+            "unmount it; `lsblk` shows what uses it. The disk of the running system is taken over \
+             by `bowline install to-existing-root`",
+        ),
+        E::Busy(_) => Verdict::hint(Kind::Busy, "wait until the other installation is done"),
+        E::TooSmall { .. } => {
+            Verdict::hint(Kind::Space, "choose a larger disk, or make the file larger")
+        }
+        E::Options(_) => Verdict::new(Kind::Usage),
+        E::Unsupported { instead, .. } => Verdict::hint(Kind::Unsupported, instead.as_str()),
+    }
+}
+
+fn tool(_: &ToolMissing) -> Verdict {
+    let packages = "install its package: fdisk, util-linux, e2fsprogs, btrfs-progs, xfsprogs, \
+                    dosfstools, mtools or grub-common have such programs on Debian";
+    Verdict::hint(Kind::Unsupported, packages)
 }
 
 fn unsuitable(error: &Unsuitable) -> Verdict {

@@ -1,0 +1,136 @@
+//! Arguments of `install` as users type them.
+
+use std::path::PathBuf;
+
+use clap::{Args, Subcommand, ValueEnum};
+
+use crate::cli::args::FetchArgs;
+use crate::install::{InstallError, Size};
+
+/// Arguments of `install`.
+#[derive(Debug, Args)]
+pub struct InstallArgs {
+    /// Where to, or what to show.
+    #[command(subcommand)]
+    pub command: InstallCommand,
+}
+
+/// Where a system can be installed to.
+#[derive(Debug, Subcommand)]
+pub enum InstallCommand {
+    /// Partition a disk, or a plain file that becomes a disk image, and install to it
+    ToDisk(ToDiskArgs),
+}
+
+impl InstallCommand {
+    /// The options about fetching, of a command that fetches.
+    pub fn fetch_args(&self) -> Option<&FetchArgs> {
+        match self {
+            Self::ToDisk(args) => Some(&args.system.fetch),
+        }
+    }
+}
+
+/// Arguments of `install to-disk`.
+#[derive(Debug, Args)]
+pub struct ToDiskArgs {
+    /// Disk, or existing plain file of the size that the disk is to have
+    #[arg(value_name = "DEVICE|FILE")]
+    pub target: PathBuf,
+
+    /// What to install.
+    #[command(flatten)]
+    pub system: SystemArgs,
+
+    /// Destroy what is on the disk; needed when it has a partition table or a file system
+    #[arg(long)]
+    pub wipe: bool,
+
+    /// Type of the root file system [default: what the image says, else ext4]
+    #[arg(long, value_enum, value_name = "TYPE")]
+    pub filesystem: Option<RootTypeArg>,
+
+    /// Size of the root partition, such as 20G [default: all that is left]
+    #[arg(long, value_name = "SIZE", value_parser = size)]
+    pub root_size: Option<Size>,
+
+    /// Directory where the system is put together before it is written to the disk; it needs as
+    /// much room as the system
+    #[arg(long, value_name = "DIR", default_value = "/var/tmp")]
+    pub scratch: PathBuf,
+}
+
+/// What is installed: options of every way to install.
+#[derive(Debug, Args)]
+pub struct SystemArgs {
+    /// Image to install: host/name:tag, host/name@sha256:…, or any form with a transport such as
+    /// oci:PATH:TAG
+    #[arg(long, value_name = "IMAGE")]
+    pub image: String,
+
+    /// Image that the installed system follows [default: the one that is installed]
+    #[arg(long, value_name = "IMAGE")]
+    pub target_imgref: Option<String>,
+
+    /// Boot loader to install [default: what the image says, else grub]
+    #[arg(long, value_enum, value_name = "LOADER")]
+    pub bootloader: Option<LoaderArg>,
+
+    /// Firmware to boot with [default: both, where boot loader and architecture have both]
+    #[arg(long, value_enum, value_name = "FIRMWARE")]
+    pub firmware: Option<FirmwareArg>,
+
+    /// Further kernel argument; may be given several times
+    #[arg(long, value_name = "ARG")]
+    pub karg: Vec<String>,
+
+    /// File with the public keys that may log in as root
+    #[arg(long, value_name = "FILE")]
+    pub root_ssh_authorized_keys: Option<PathBuf>,
+
+    /// Make an image for any machine: boot with BIOS and UEFI, and change nothing in the firmware
+    /// of this one
+    #[arg(long)]
+    pub generic_image: bool,
+
+    /// How to fetch.
+    #[command(flatten)]
+    pub fetch: FetchArgs,
+}
+
+/// Types of root file systems.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum RootTypeArg {
+    /// ext4
+    Ext4,
+    /// XFS; needs a loop device
+    Xfs,
+    /// Btrfs
+    Btrfs,
+}
+
+/// Boot loaders.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum LoaderArg {
+    /// GRUB with one static configuration
+    Grub,
+    /// systemd-boot; UEFI only
+    SystemdBoot,
+    /// Install no boot loader
+    None,
+}
+
+/// Kinds of firmware.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum FirmwareArg {
+    /// BIOS only
+    Bios,
+    /// UEFI only
+    Uefi,
+    /// BIOS and UEFI
+    Both,
+}
+
+fn size(text: &str) -> Result<Size, InstallError> {
+    text.parse()
+}

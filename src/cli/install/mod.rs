@@ -1,0 +1,165 @@
+//! `install`: arguments become a request, the walk of `crate::install` is taken, and what came of
+//! it is printed. Decides nothing about disks.
+
+pub mod args;
+
+use std::fs;
+use std::path::Path;
+use std::sync::Arc;
+
+use anyhow::{Context as _, Result};
+
+use self::args::{
+    FirmwareArg, InstallArgs, InstallCommand, LoaderArg, RootTypeArg, SystemArgs, ToDiskArgs,
+};
+use super::exit::UsageError;
+use super::{Context, Outcome, reference, render_report, text};
+use crate::install::{self, DiskRequest, Firmware, Installed, Loader, RootType, Wanted};
+use crate::progress::{Event, ProgressSink};
+
+/// The largest file with public keys that is read, in bytes.
+const MAX_KEYS: u64 = 1 << 20;
+
+/// Installs a system.
+pub fn run(args: &InstallArgs, context: &Context) -> Result<Outcome> {
+    match &args.command {
+        InstallCommand::ToDisk(args) => to_disk(args, context)?,
+    }
+    Ok(Outcome::Done)
+}
+
+fn to_disk(args: &ToDiskArgs, context: &Context) -> Result<()> {
+    let request = DiskRequest {
+        wanted: wanted(&args.system, context)?,
+        target: args.target.clone(),
+        scratch: args.scratch.clone(),
+        root_type: args.filesystem.map(root_type),
+        root_size: args.root_size,
+        wipe: args.wipe,
+    };
+    let installed = context.block_on(async {
+        let installed = install::to_disk(&request).await;
+        request.wanted.progress.event(Event::Finished);
+        installed
+    })?;
+    let place = args.target.display().to_string();
+    context.say(&report(&installed, &text::clean(&place)))
+}
+
+fn wanted(args: &SystemArgs, context: &Context) -> Result<Wanted> {
+    let image = reference::parse(&args.image)?;
+    let follows = args.target_imgref.as_deref().map(reference::parse);
+    let keys = args.root_ssh_authorized_keys.as_deref().map(read_keys);
+    let progress: Arc<dyn ProgressSink> = context.progress(&image.imgref.to_string())?;
+    Ok(Wanted {
+        target_image: follows.transpose()?.unwrap_or_else(|| image.clone()),
+        image,
+        stateroot: context.stateroot.clone(),
+        kargs: args
+            .karg
+            .iter()
+            .map(|arg| karg(arg))
+            .collect::<Result<_, _>>()?,
+        root_keys: keys.transpose()?,
+        loader: args.bootloader.map(loader),
+        firmware: args.firmware.map(firmware),
+        generic: args.generic_image,
+        arch: context.arch(&args.fetch),
+        jobs: usize::try_from(args.fetch.jobs)?,
+        source: context.source_options(&args.fetch, progress.clone()),
+        policy: context.policy_paths(),
+        progress,
+    })
+}
+
+fn karg(arg: &str) -> Result<String, UsageError> {
+    let what = match arg {
+        "" => "is empty",
+        arg if arg.starts_with("ostree=") => "is set by ostree itself",
+        arg if arg.contains(char::is_control) => "has a control character",
+        arg => return Ok(arg.into()),
+    };
+    Err(UsageError::new(format!("--karg {arg:?} {what}")))
+}
+
+/// Reads public keys; a file without any would lock everybody out.
+fn read_keys(path: &Path) -> Result<String> {
+    let what = || format!("Reading the public keys in {}", path.display());
+    let size = fs::metadata(path).with_context(what)?.len();
+    let wrong = |text: &str| UsageError::new(format!("{} {text}", path.display()));
+    if size > MAX_KEYS {
+        return Err(wrong("is too large for a file of public keys").into());
+    }
+    let keys = fs::read_to_string(path).with_context(what)?;
+    let is_key = |line: &str| !line.trim().is_empty() && !line.trim_start().starts_with('#');
+    if !keys.lines().any(is_key) {
+        return Err(wrong("holds no public key").into());
+    }
+    if keys.contains("PRIVATE KEY") {
+        return Err(wrong("holds a private key: name the file that ends in .pub").into());
+    }
+    Ok(match keys.ends_with('\n') {
+        true => keys,
+        false => keys + "\n",
+    })
+}
+
+fn root_type(arg: RootTypeArg) -> RootType {
+    match arg {
+        RootTypeArg::Ext4 => RootType::Ext4,
+        RootTypeArg::Xfs => RootType::Xfs,
+        RootTypeArg::Btrfs => RootType::Btrfs,
+    }
+}
+
+fn loader(arg: LoaderArg) -> Loader {
+    match arg {
+        LoaderArg::Grub => Loader::Grub,
+        LoaderArg::SystemdBoot => Loader::SystemdBoot,
+        LoaderArg::None => Loader::None,
+    }
+}
+
+fn firmware(arg: FirmwareArg) -> Firmware {
+    match arg {
+        FirmwareArg::Bios => Firmware::Bios,
+        FirmwareArg::Uefi => Firmware::Uefi,
+        FirmwareArg::Both => Firmware::Both,
+    }
+}
+
+/// What was installed, in lines for people.
+fn report(installed: &Installed, place: &str) -> String {
+    let loader = match installed.loader {
+        Loader::Grub => "GRUB",
+        Loader::SystemdBoot => "systemd-boot",
+        Loader::None => "none: install one before you boot it",
+    };
+    let firmware = match (installed.loader, installed.firmware) {
+        (Loader::None, _) => "",
+        (_, Firmware::Bios) => ", for BIOS",
+        (_, Firmware::Uefi) => ", for UEFI",
+        (_, Firmware::Both) => ", for BIOS and UEFI",
+    };
+    let mut lines = format!(
+        "Installed {} to {place}\n  Digest       {}\n",
+        render_report::image_name(&installed.image),
+        installed.digest
+    );
+    if let Some(version) = &installed.version {
+        lines.push_str(&format!("  Version      {}\n", text::clean(version)));
+    }
+    if installed.follows != installed.image {
+        let follows = render_report::image_name(&installed.follows);
+        lines.push_str(&format!("  Follows      {follows}\n"));
+    }
+    lines.push_str(&format!("  Boot loader  {loader}{firmware}\n"));
+    lines.push_str(&format!(
+        "  Arguments    {}\n",
+        text::clean(&installed.kargs.join(" "))
+    ));
+    for remark in &installed.remarks {
+        lines.push_str(&format!("{remark}\n"));
+    }
+    lines
+}

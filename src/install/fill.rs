@@ -1,0 +1,127 @@
+//! A system in a sysroot: the image is fetched, checked against the policy, and deployed with the
+//! kernel arguments of this installation. A locked, empty sysroot comes in; what was deployed goes
+//! out. Interrupted, the fetched layers stay, and a second run uses them.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use anyhow::{Context as _, Result};
+use fn_error_context::context;
+
+use super::InstallError;
+use super::request::Wanted;
+use crate::deploy::{self, Decision, Wish};
+use crate::progress::{Event, Phase};
+use crate::pull::{self, Prepared, PullOptions};
+use crate::repo::{ImageRecord, Repo};
+use crate::sysroot::{DeploymentId, LockedSysroot, Origin};
+use crate::{transport, trust};
+
+/// Settings of the repository in an installed system: boot loader entries are ours or read by
+/// a static configuration, never made by a generator of the system; paths in them count from the
+/// root, as `boot` is no file system of its own; and `/sysroot` is not for writing.
+const REPO_CONFIG: [(&str, &str); 3] = [
+    ("bootloader", "none"),
+    ("bootprefix", "true"),
+    ("readonly", "true"),
+];
+
+/// A fetched image.
+#[derive(Debug)]
+pub struct Fetched {
+    /// What the repository knows of it.
+    pub record: ImageRecord,
+}
+
+/// A deployed system.
+#[derive(Debug)]
+pub struct Deployed {
+    /// The deployment.
+    pub id: DeploymentId,
+    /// Its tree.
+    pub tree: PathBuf,
+    /// Its kernel arguments.
+    pub kargs: Vec<String>,
+}
+
+/// Fetches the image into the sysroot, unless it is there.
+#[context("Fetching {}", wanted.image.imgref)]
+pub async fn fetch(sysroot: &LockedSysroot, wanted: &Wanted) -> Result<Fetched> {
+    wanted.progress.event(Event::Phase(Phase::Resolve));
+    let repo = sysroot.repo()?;
+    let imgref = &wanted.image.imgref;
+    let source = transport::open(imgref, &wanted.source).await;
+    let source = source.with_context(|| format!("Opening {imgref}"))?;
+    let options = PullOptions {
+        arch: wanted.arch.clone(),
+        require_bootable: true,
+    };
+    let state = pull::prepare(&repo, &*source, imgref, &options).await?;
+    let manifest = match &state {
+        Prepared::Unchanged(record) => &record.manifest,
+        Prepared::Ready(plan) => &plan.manifest,
+    };
+    let verdict = trust::check(&wanted.image, manifest, &wanted.policy)?;
+    tracing::info!("{imgref} is accepted unverified: {verdict}");
+    let record = match state {
+        Prepared::Unchanged(record) => *record,
+        Prepared::Ready(plan) => {
+            let (jobs, progress) = (wanted.jobs, wanted.progress.clone());
+            pull::run(&repo, Arc::from(source), *plan, jobs, progress).await?
+        }
+    };
+    Ok(Fetched { record })
+}
+
+/// Drops what an earlier run fetched for another image.
+pub fn only(repo: &Repo, fetched: &Fetched) -> Result<()> {
+    let mut others = false;
+    for image in repo.images()? {
+        let record = repo.image(&image)?;
+        if record.is_none_or(|record| record.commit != fetched.record.commit) {
+            others |= repo.remove_image(&image)?;
+        }
+    }
+    if others {
+        repo.prune()?;
+    }
+    Ok(())
+}
+
+/// Deploys the fetched image; it follows what the request says, and boots with `kargs`.
+#[context("Deploying {}", wanted.image.imgref)]
+pub fn deploy(
+    sysroot: &LockedSysroot,
+    wanted: &Wanted,
+    fetched: &Fetched,
+    kargs: Vec<String>,
+) -> Result<Deployed> {
+    wanted.progress.event(Event::Phase(Phase::Deploy));
+    sysroot.configure(&REPO_CONFIG)?;
+    let wish = Wish {
+        image: wanted.image.clone(),
+        commit: fetched.record.commit.clone(),
+        stateroot: wanted.stateroot.clone(),
+        retain: false,
+        explicit: true,
+    };
+    let tree = sysroot.tree_facts(&fetched.record.commit)?;
+    let plan = deploy::plan(&deploy::snapshot(sysroot)?, &wish, &tree)?;
+    let Decision::Deploy(mut plan) = plan else {
+        let taken = format!("{} has deployments already", sysroot.path().display());
+        return Err(InstallError::Options(taken).into());
+    };
+    plan.origin = Origin::of_image(&wanted.target_image);
+    plan.kargs = kargs;
+    let id = deploy::carry_out(sysroot, &plan)?;
+    // Also names the refs that hold the deployment's commit.
+    sysroot.clean_deployments()?;
+    // Where the system looks for it when it asks what is new.
+    let (from, to) = (&wanted.image.imgref, &wanted.target_image.imgref);
+    sysroot.repo()?.rename_image(from, to)?;
+    Ok(Deployed {
+        tree: sysroot.directory(&id),
+        kargs: plan.kargs,
+        id,
+    })
+}

@@ -1,0 +1,294 @@
+//! GRUB for a disk: core images that find the root file system and read its static configuration,
+//! made by the image's own GRUB, else by the one of this host. The deployed tree comes in; images
+//! and files below `boot/grub` go out. Never runs grub-install or grub-mkconfig.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, Result};
+use fn_error_context::context;
+
+use super::InstallError;
+use super::request::RootType;
+use crate::sys::bulk;
+use crate::sys::tool::Tool;
+
+/// Names of the program that makes core images, by distribution.
+const MAKERS: [&str; 2] = ["grub-mkimage", "grub2-mkimage"];
+/// Where programs are in a tree.
+const PROGRAM_DIRS: [&str; 2] = ["usr/bin", "usr/sbin"];
+/// Where GRUB's modules are in a tree, one directory for each platform.
+const MODULE_DIRS: [&str; 3] = ["usr/lib/grub", "usr/lib/grub2", "usr/share/grub2"];
+/// Modules of every core image: to find the root file system, to run the configuration, and what
+/// the module `linux` needs. `linux` itself is loaded from the memory disk, see the configuration.
+const MODULES: [&str; 28] = [
+    "part_gpt",
+    "part_msdos",
+    "search",
+    "search_fs_uuid",
+    "search_label",
+    "search_fs_file",
+    "configfile",
+    "normal",
+    "echo",
+    "test",
+    "true",
+    "regexp",
+    "loadenv",
+    "serial",
+    "terminal",
+    "sleep",
+    "reboot",
+    "halt",
+    "minicmd",
+    "ls",
+    "cat",
+    "memdisk",
+    "tar",
+    "boot",
+    "video",
+    "relocator",
+    "mmap",
+    "gzio",
+];
+/// Modules that only some platforms or versions have.
+const IF_THERE: [&str; 8] = [
+    "biosdisk",
+    "vga_text",
+    "video_fb",
+    "vbe",
+    "verifiers",
+    "efi_gop",
+    "acpi",
+    "fdt",
+];
+
+/// A kind of machine that GRUB has images for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Platform {
+    /// GRUB's name of it.
+    pub name: &'static str,
+    /// File name of the image below `EFI/BOOT`, where it is for UEFI.
+    pub efi: Option<&'static str>,
+}
+
+/// The platform of an architecture (GOARCH word) for BIOS or UEFI.
+pub fn platform(arch: &str, uefi: bool) -> Option<Platform> {
+    let (name, efi) = match (arch, uefi) {
+        ("amd64" | "386", false) => ("i386-pc", None),
+        ("amd64", true) => ("x86_64-efi", Some("BOOTX64.EFI")),
+        ("386", true) => ("i386-efi", Some("BOOTIA32.EFI")),
+        ("arm64", true) => ("arm64-efi", Some("BOOTAA64.EFI")),
+        ("arm", true) => ("arm-efi", Some("BOOTARM.EFI")),
+        ("riscv64", true) => ("riscv64-efi", Some("BOOTRISCV64.EFI")),
+        ("loong64", true) => ("loongarch64-efi", Some("BOOTLOONGARCH64.EFI")),
+        _ => return None,
+    };
+    Some(Platform { name, efi })
+}
+
+/// GRUB's programs and modules, for one platform.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Grub {
+    /// The tree that they are in.
+    root: PathBuf,
+    /// The program, as a path in that tree.
+    maker: PathBuf,
+    /// The modules, as a path in that tree.
+    modules: PathBuf,
+    platform: Platform,
+}
+
+/// What a core image must find.
+#[derive(Debug, Clone)]
+pub struct Boot {
+    /// UUID of the file system with `boot/grub`.
+    pub uuid: String,
+    /// Its type.
+    pub root_type: RootType,
+    /// Path of GRUB's directory in that file system, such as `/boot/grub`.
+    pub dir: String,
+}
+
+impl Grub {
+    /// Looks for GRUB in the deployed tree, then on this host.
+    pub fn find(tree: &Path, platform: Platform) -> Result<Self, InstallError> {
+        let places = [tree, Path::new("/")];
+        let found = places.iter().find_map(|root| Self::at(root, platform));
+        found.ok_or_else(|| {
+            let name = platform.name;
+            InstallError::unsupported(
+                format!("neither the image nor this host has GRUB for {name}"),
+                "put GRUB's packages into the image (on Debian grub-common with grub-pc-bin and \
+                 grub-efi-amd64-bin), choose another --firmware, or --bootloader systemd-boot",
+            )
+        })
+    }
+
+    fn at(root: &Path, platform: Platform) -> Option<Self> {
+        let modules = MODULE_DIRS
+            .iter()
+            .map(|dir| Path::new(dir).join(platform.name));
+        let modules = modules
+            .into_iter()
+            .find(|dir| root.join(dir).join("moddep.lst").exists())?;
+        let makers = PROGRAM_DIRS
+            .iter()
+            .flat_map(|dir| MAKERS.iter().map(|name| Path::new(dir).join(name)));
+        let maker = makers.into_iter().find(|path| root.join(path).exists())?;
+        Some(Self {
+            root: root.into(),
+            maker,
+            modules,
+            platform,
+        })
+    }
+
+    /// File name of its core image for UEFI.
+    pub const fn efi_name(&self) -> Option<&'static str> {
+        self.platform.efi
+    }
+
+    /// The boot sector that loads a core image (BIOS).
+    #[context("Reading GRUB's boot.img")]
+    pub fn boot_sector(&self) -> Result<Vec<u8>> {
+        Ok(fs::read(self.root.join(&self.modules).join("boot.img"))?)
+    }
+
+    /// Makes a core image that goes on with `boot`.
+    #[context("Making a GRUB image for {}", self.platform.name)]
+    pub fn core_image(&self, boot: &Boot) -> Result<Vec<u8>> {
+        let work = Work::new(&self.root)?;
+        fs::write(work.path.join("early.cfg"), early_config(boot))?;
+        fs::write(work.path.join("memdisk.tar"), self.memory_disk()?)?;
+        let inside = Path::new("/").join(work.path.strip_prefix(&self.root)?);
+        let maker = Path::new("/").join(&self.maker);
+        let tool = match self.root == Path::new("/") {
+            true => Tool::new(maker),
+            false => Tool::new("chroot").arg(&self.root).arg(maker),
+        };
+        let tool = tool.arg("-d").arg(Path::new("/").join(&self.modules));
+        let tool = tool.args(["-O", self.platform.name, "-p", "(memdisk)/", "-c"]);
+        let tool = tool.arg(inside.join("early.cfg")).arg("-m");
+        let tool = tool.arg(inside.join("memdisk.tar"));
+        let tool = tool.arg("-o").arg(inside.join("core.img"));
+        tool.args(self.module_names(boot.root_type)).run()?;
+        Ok(fs::read(work.path.join("core.img"))?)
+    }
+
+    /// An archive with the module `linux`: the core image must not have its commands, as the
+    /// configuration defines functions of the same names while it reads boot entries.
+    fn memory_disk(&self) -> Result<Vec<u8>> {
+        let name = "linux.mod";
+        let module = fs::read(self.root.join(&self.modules).join(name))?;
+        let mut header = tar::Header::new_ustar();
+        header.set_size(module.len() as u64);
+        header.set_mode(0o644);
+        let mut archive = tar::Builder::new(Vec::new());
+        archive.append_data(&mut header, name, &*module)?;
+        Ok(archive.into_inner()?)
+    }
+
+    fn module_names(&self, root_type: RootType) -> Vec<&'static str> {
+        let of_root = match root_type {
+            RootType::Ext4 => "ext2",
+            RootType::Xfs => "xfs",
+            RootType::Btrfs => "btrfs",
+        };
+        let dir = self.root.join(&self.modules);
+        let there = |name: &&str| dir.join(format!("{name}.mod")).exists();
+        // The system partition may be what is searched, too.
+        let mut names = vec!["fat", of_root];
+        names.extend(MODULES);
+        names.extend(IF_THERE.into_iter().filter(there));
+        names
+    }
+}
+
+/// What the core image runs first.
+fn early_config(boot: &Boot) -> String {
+    let Boot { uuid, dir, .. } = boot;
+    format!(
+        "search --no-floppy --fs-uuid --set=root {uuid}\n\
+         set prefix=($root){dir}\n\
+         configfile ($root){dir}/grub.cfg\n"
+    )
+}
+
+/// A directory inside the tree that runs GRUB's program, removed in the end. Below `var`, which is
+/// not part of a deployed tree: the running system has another one there.
+struct Work {
+    path: PathBuf,
+}
+
+impl Work {
+    fn new(root: &Path) -> Result<Self> {
+        let at = match root == Path::new("/") {
+            true => root.join("var/tmp"),
+            false => root.join("var"),
+        };
+        let path = at.join(format!("bowline-grub-{}", std::process::id()));
+        bulk::remove(&path)?;
+        fs::create_dir_all(&path).with_context(|| format!("Creating {}", path.display()))?;
+        Ok(Self { path })
+    }
+}
+
+impl Drop for Work {
+    fn drop(&mut self) {
+        if let Err(error) = bulk::remove(&self.path) {
+            tracing::warn!("{error:#}");
+        }
+    }
+}
+
+/// Writes GRUB's configuration and an empty environment block below `boot` of a sysroot.
+#[context("Writing GRUB's configuration")]
+pub fn write_config(boot: &Path) -> Result<()> {
+    let dir = boot.join("grub");
+    fs::create_dir_all(&dir)?;
+    let mut grubenv = b"# GRUB Environment Block\n".to_vec();
+    grubenv.resize(1024, b'#');
+    fs::write(dir.join("grubenv"), grubenv)?;
+    Ok(fs::write(dir.join("grub.cfg"), include_str!("grub.cfg"))?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_image_is_asked_before_the_host() {
+        let dir = tempfile::tempdir().unwrap();
+        let bios = platform("amd64", false).unwrap();
+        let touch = |path: &str| {
+            let path = dir.path().join(path);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, "").unwrap();
+        };
+        assert_eq!(Grub::at(dir.path(), bios), None);
+        touch("usr/sbin/grub2-mkimage");
+        assert_eq!(Grub::at(dir.path(), bios), None);
+        touch("usr/share/grub2/i386-pc/moddep.lst");
+        let found = Grub::find(dir.path(), bios).unwrap();
+        assert_eq!(found.root, dir.path());
+        assert_eq!(found.maker, Path::new("usr/sbin/grub2-mkimage"));
+        assert_eq!(found.modules, Path::new("usr/share/grub2/i386-pc"));
+    }
+
+    #[test]
+    fn every_architecture_has_its_images() {
+        let name = |arch, uefi| platform(arch, uefi).map(|p| (p.name, p.efi));
+        assert_eq!(name("amd64", false), Some(("i386-pc", None)));
+        assert_eq!(
+            name("amd64", true),
+            Some(("x86_64-efi", Some("BOOTX64.EFI")))
+        );
+        assert_eq!(
+            name("arm64", true),
+            Some(("arm64-efi", Some("BOOTAA64.EFI")))
+        );
+        assert_eq!(name("arm64", false), None);
+        assert_eq!(name("s390x", true), None);
+    }
+}

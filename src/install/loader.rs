@@ -1,0 +1,72 @@
+//! The boot loader of an installation, in directories: what goes below `boot`, what goes to the EFI
+//! system partition, and the code that BIOS runs. Writes to no disk.
+
+use std::fs;
+use std::path::Path;
+
+use anyhow::{Context as _, Result};
+use fn_error_context::context;
+
+use super::InstallError;
+use super::choice::Boots;
+use super::embed::{self, Embedding};
+use super::grub::{self, Grub};
+use super::partition::Partition;
+use super::request::Loader;
+
+/// Where a boot loader is installed to, and what it must find.
+#[derive(Debug)]
+pub struct Site<'a> {
+    /// How the system boots.
+    pub boots: Boots,
+    /// Architecture of the system, a GOARCH word.
+    pub arch: &'a str,
+    /// The deployed tree.
+    pub tree: &'a Path,
+    /// The directory `boot` of the sysroot.
+    pub boot: &'a Path,
+    /// The directory of the EFI system partition.
+    pub esp: &'a Path,
+    /// What GRUB looks for.
+    pub root: grub::Boot,
+    /// The BIOS boot partition.
+    pub bios: Option<&'a Partition>,
+}
+
+/// Puts the boot loader's files in their directories; gives the code for BIOS.
+#[context("Installing the boot loader")]
+pub fn prepare(site: &Site<'_>) -> Result<Option<Embedding>> {
+    match site.boots.loader {
+        Loader::Grub => grub(site),
+        Loader::SystemdBoot => Err(InstallError::unsupported("systemd-boot", "grub").into()),
+        Loader::None => Ok(None),
+    }
+}
+
+fn grub(site: &Site<'_>) -> Result<Option<Embedding>> {
+    grub::write_config(site.boot)?;
+    if site.boots.firmware.uefi() {
+        let grub = find(site, true)?;
+        let file = grub.efi_name().context("GRUB for UEFI has no file name")?;
+        let dir = site.esp.join("EFI/BOOT");
+        fs::create_dir_all(&dir)?;
+        fs::write(dir.join(file), grub.core_image(&site.root)?)?;
+    }
+    let Some(place) = site.bios.filter(|_| site.boots.firmware.bios()) else {
+        return Ok(None);
+    };
+    let grub = find(site, false)?;
+    let (boot, core) = (grub.boot_sector()?, grub.core_image(&site.root)?);
+    let sector = place.start / embed::SECTOR as u64;
+    Ok(Some(embed::embed(&boot, &core, sector, place.size)?))
+}
+
+fn find(site: &Site<'_>, uefi: bool) -> Result<Grub, InstallError> {
+    let platform = grub::platform(site.arch, uefi).ok_or_else(|| {
+        InstallError::unsupported(
+            format!("GRUB cannot be installed for architecture {}", site.arch),
+            "choose --bootloader none and install a boot loader by hand",
+        )
+    })?;
+    Grub::find(site.tree, platform)
+}

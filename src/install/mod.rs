@@ -1,0 +1,44 @@
+//! Putting a system where there was none: on a disk, in mounted file systems, or in place of the
+//! running one. A request comes in; what was installed goes out. Beside `upgrade`, on the same
+//! floor: it uses the same stages, and begins with a disk where that begins with a deployment.
+//!
+//! ```text
+//! to_disk           the walk for a whole disk or a plain file, on one page
+//! choice partition  what there will be: pure
+//! target scratch    the disk; the directory where the system is put together
+//! fill              fetch and deploy
+//! loader grub embed boot loader files and boot code
+//! format esp table  file systems and partition table, written without mounting
+//! ```
+
+mod choice;
+mod embed;
+mod error;
+mod esp;
+mod fill;
+mod format;
+mod grub;
+mod keys;
+mod loader;
+mod partition;
+mod request;
+mod scratch;
+mod setup;
+mod table;
+mod target;
+mod to_disk;
+
+pub use choice::Boots;
+pub use error::InstallError;
+pub use request::{DiskRequest, Firmware, Installed, Loader, RootType, Size, Wanted};
+pub use to_disk::to_disk;
+
+use scratch::Scratch;
+use target::Target;
+
+fn check_root() -> Result<(), InstallError> {
+    match rustix::process::geteuid().is_root() {
+        true => Ok(()),
+        false => Err(InstallError::NotRoot),
+    }
+}

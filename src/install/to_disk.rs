@@ -1,0 +1,143 @@
+//! `install to-disk` on one page. A request comes in; a disk that boots goes out.
+//!
+//! ```text
+//! look at the target -> fetch into the scratch directory -> deploy there -> boot loader there
+//!   -> clear the start of the disk -> root file system -> EFI system partition -> sync
+//!   -> partition table, boot code -> sync
+//! ```
+//!
+//! Nothing is written to the target before the system is complete in the scratch directory. What
+//! firmware starts from is written last: interrupted before that, the disk boots nothing, and the
+//! same command writes it anew, with what it fetched.
+
+use std::fs;
+
+use anyhow::Result;
+use fn_error_context::context;
+use tokio::task::yield_now;
+use uuid::Uuid;
+
+use super::choice::{self, DiskChoice};
+use super::embed::Embedding;
+use super::fill;
+use super::partition::{PartitionPlan, Role};
+use super::request::{DiskRequest, Installed};
+use super::table::{self, Ids};
+use super::{InstallError, Scratch, Target, esp, format, grub, keys, loader, setup};
+
+/// Installs to a disk or plain file.
+#[context("Installing to {}", request.target.display())]
+pub async fn to_disk(request: &DiskRequest) -> Result<Installed> {
+    super::check_root()?;
+    let target = Target::open(&request.target)?;
+    check_blank(&target, request.wipe)?;
+    let choice = DiskChoice::choose(request, target.sector())?;
+    // A disk that is too small for any system is refused before anything is fetched.
+    let plan = PartitionPlan::new(&choice.layout, target.size())?;
+    let mut scratch = Scratch::open(&request.scratch, target.path())?;
+    let sysroot = scratch.sysroot()?;
+    let fetched = fill::fetch(&sysroot, &request.wanted).await?;
+    scratch.keep();
+    fill::only(&sysroot.repo()?, &fetched)?;
+    yield_now().await;
+
+    let disk = Disk {
+        ids: Ids::new(&plan),
+        uuid: Uuid::new_v4().to_string(),
+        choice,
+        plan,
+    };
+    let kargs = choice::kargs(&disk.uuid, &request.wanted);
+    let deployed = fill::deploy(&sysroot, &request.wanted, &fetched, kargs)?;
+    if let Some(root_keys) = &request.wanted.root_keys {
+        keys::write(&deployed.tree, root_keys)?;
+    }
+    let embedding = boot_files(&disk, &scratch, &deployed.tree)?;
+    drop(sysroot);
+    write(&target, &scratch, &disk, embedding.as_ref()).await?;
+    scratch.finish()?;
+    Ok(Installed::new(
+        &request.wanted,
+        disk.choice.boots,
+        &fetched,
+        deployed,
+    ))
+}
+
+/// A disk as it will be.
+#[derive(Debug)]
+struct Disk {
+    choice: DiskChoice,
+    plan: PartitionPlan,
+    ids: Ids,
+    /// UUID of the root file system.
+    uuid: String,
+}
+
+fn check_blank(target: &Target, wipe: bool) -> Result<()> {
+    if target.is_unfinished()? {
+        tracing::info!("an installation that was interrupted is begun anew");
+        return Ok(());
+    }
+    let found = target.signatures()?;
+    if found.is_empty() || wipe {
+        return Ok(());
+    }
+    let path = target.path().into();
+    Err(InstallError::NotBlank { path, found }.into())
+}
+
+/// Writes what boots the system to the scratch directory.
+fn boot_files(disk: &Disk, scratch: &Scratch, tree: &std::path::Path) -> Result<Option<Embedding>> {
+    let sysroot = scratch.join("sysroot");
+    fs::create_dir(scratch.join("esp"))?;
+    let site = loader::Site {
+        boots: disk.choice.boots,
+        arch: &disk.choice.layout.arch,
+        tree,
+        boot: &sysroot.join("boot"),
+        esp: &scratch.join("esp"),
+        root: grub::Boot {
+            uuid: disk.uuid.clone(),
+            root_type: disk.choice.root_type,
+            dir: "/boot/grub".into(),
+        },
+        bios: disk.plan.find(Role::BiosBoot),
+    };
+    let embedding = loader::prepare(&site)?;
+    setup::write(&sysroot, site.boots.loader, disk.ids.of(Role::Esp))?;
+    Ok(embedding)
+}
+
+/// Writes everything to the target, what firmware starts from last.
+async fn write(
+    target: &Target,
+    scratch: &Scratch,
+    disk: &Disk,
+    embedding: Option<&Embedding>,
+) -> Result<()> {
+    let content = scratch.join("sysroot");
+    format::check_size(&content, disk.plan.root())?;
+    let image = scratch.join("esp.img");
+    let esp = disk.plan.find(Role::Esp);
+    if let Some(place) = esp {
+        esp::make(&scratch.join("esp"), &image, place.size, target.sector())?;
+    }
+    yield_now().await;
+    target.wipe()?;
+    let root = format::Root {
+        kind: disk.choice.root_type,
+        uuid: &disk.uuid,
+        place: disk.plan.root(),
+        content: &content,
+    };
+    format::make(target, &root)?;
+    yield_now().await;
+    if let Some(place) = esp {
+        target.zero(place.start, place.size)?;
+        target.copy(&image, place.start)?;
+    }
+    target.sync()?;
+    yield_now().await;
+    table::write(target, &disk.plan, &disk.ids, embedding)
+}

@@ -1,0 +1,5 @@
+//! Installing images of a fixture system to plain files, looked at with the tools of others. Needs
+//! root, as a deployment's files belong to it.
+
+mod scene;
+mod to_disk;
