@@ -13,6 +13,7 @@ pub mod cli;
 pub mod config;
 pub mod boot;
 pub mod deploy;
+pub mod health;
 pub mod host;
 pub mod image;
 pub mod install;
