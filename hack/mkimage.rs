@@ -1,5 +1,5 @@
-//! Makes the images of `hack/demo`: from a root file system, or tiny ones from fixture lines. Paths
-//! come in as arguments, an OCI layout directory goes out.
+//! Makes the images of `hack/demo` and `hack/base-image`: from a root file system, or tiny ones from
+//! fixture lines. Paths come in as arguments, an OCI layout directory goes out.
 
 #![allow(
     clippy::print_stdout,
@@ -11,36 +11,30 @@ use std::path::Path;
 use anyhow::{Result, bail};
 use bowline::testing::fixture::EPOCH;
 use bowline::testing::rootfs::{commit_dir, package_chunks};
-use bowline::testing::{CommitOptions, Encapsulation, Fixture, Image, OS};
+use bowline::testing::{CommitOptions, Encapsulation, Fixture, Image, ImageBuilder, OS};
 
 const USAGE: &str =
-    "usage: mkimage rootfs DIR VERSION REPO LAYOUT [LINES] | mkimage tiny VERSION LAYOUT TAG";
+    "usage: mkimage rootfs DIR VERSION REPO LAYOUT TAG [LINES] | mkimage tiny VERSION LAYOUT TAG";
 
 fn main() -> Result<()> {
     let args: Vec<String> = std::env::args().skip(1).collect();
     let words: Vec<&str> = args.iter().map(String::as_str).collect();
     match words[..] {
-        ["rootfs", dir, version, repo, layout] => {
-            rootfs(dir.as_ref(), version, repo.as_ref(), layout.as_ref(), None)
+        ["rootfs", dir, version, repo, layout, tag] => {
+            let image = rootfs(dir.as_ref(), version, repo.as_ref())?;
+            write(&image, version, layout.as_ref(), tag)
         }
-        ["rootfs", dir, version, repo, layout, lines] => {
-            let layer = Some(lines);
-            rootfs(dir.as_ref(), version, repo.as_ref(), layout.as_ref(), layer)
+        ["rootfs", dir, version, repo, layout, tag, lines] => {
+            let image = rootfs(dir.as_ref(), version, repo.as_ref())?;
+            write(&image.derived(lines)?, version, layout.as_ref(), tag)
         }
         ["tiny", version, layout, tag] => tiny(version, layout.as_ref(), tag),
         _ => bail!(USAGE),
     }
 }
 
-/// Commits the directory to a repository and writes the commit's image under the tag `VERSION`,
-/// with a layer of the given fixture lines on top.
-fn rootfs(
-    dir: &Path,
-    version: &str,
-    repo: &Path,
-    layout: &Path,
-    lines: Option<&str>,
-) -> Result<()> {
+/// Commits the directory to a repository, and makes the commit an image.
+fn rootfs(dir: &Path, version: &str, repo: &Path) -> Result<ImageBuilder> {
     let none = None::<&ostree::gio::Cancellable>;
     let repository = ostree::Repo::new_for_path(repo);
     match repo.exists() {
@@ -51,12 +45,7 @@ fn rootfs(
         }
     }
     let commit = commit_dir(&repository, dir, &options(version))?;
-    let mut image = package_chunks(dir)?.image(&repository, &commit)?;
-    if let Some(lines) = lines {
-        image = image.derived(lines)?;
-    }
-    report(version, &image.build());
-    image.build().write_layout(layout, version)
+    package_chunks(dir)?.image(&repository, &commit)
 }
 
 /// Writes the image of a system of a few files. From version 2 on it has a layer on top that adds
@@ -71,13 +60,18 @@ fn tiny(version: &str, layout: &Path, tag: &str) -> Result<()> {
         let lines = format!("file etc/issue 0 0 644 new in {version}\nwhiteout usr/bin/hi");
         image = image.derived(&lines)?;
     }
-    report(version, &image.build());
-    image.build().write_layout(layout, tag)
+    write(&image, version, layout, tag)
+}
+
+fn write(image: &ImageBuilder, version: &str, layout: &Path, tag: &str) -> Result<()> {
+    let image = image.build();
+    report(version, &image);
+    image.write_layout(layout, tag)
 }
 
 fn options(version: &str) -> CommitOptions {
     CommitOptions {
-        subject: format!("Demo OS {version}"),
+        subject: format!("Version {version}"),
         timestamp: EPOCH + version.bytes().map(u64::from).sum::<u64>(),
         metadata: vec![("version".into(), version.into())],
         bootable: true,
