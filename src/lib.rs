@@ -14,6 +14,7 @@ pub mod config;
 pub mod boot;
 pub mod deploy;
 pub mod health;
+pub mod etc_merge;
 pub mod host;
 pub mod image;
 pub mod install;
