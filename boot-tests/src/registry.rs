@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail};
 use tempfile::TempDir;
 
+use crate::images::REPOSITORY;
 use crate::{place, tool};
 
 /// For the registry to listen.
@@ -58,15 +59,23 @@ impl Registry {
         format!("docker://{}", self.reference(name))
     }
 
-    /// Gives an image that is here another name as well: `from` and `to` are `name:tag`.
+    /// Gives the image of a tag another tag as well, as somebody does who releases it.
     pub fn release(&self, from: &str, to: &str) -> Result<()> {
         let plain = ["--src-tls-verify=false", "--dest-tls-verify=false"];
-        let names = [self.image(from), self.image(to)];
+        let names = [from, to].map(|tag| self.image(&format!("{REPOSITORY}:{tag}")));
         let mut arguments = vec!["copy", "--quiet", "--preserve-digests"];
         arguments.extend(plain);
         arguments.extend(names.iter().map(String::as_str));
         tool::run("skopeo", &arguments)?;
         Ok(())
+    }
+
+    /// The manifest digest of a tag of the repository of all images.
+    pub fn digest(&self, tag: &str) -> Result<String> {
+        let image = self.image(&format!("{REPOSITORY}:{tag}"));
+        let arguments = ["inspect", "--tls-verify=false", "--no-tags", "--format", "{{.Digest}}"];
+        let said = tool::run("skopeo", &[&arguments[..], &[&image]].concat())?;
+        Ok(said.trim().to_owned())
     }
 
     /// Ends, and leaves its storage under another path.
