@@ -155,7 +155,10 @@ mod tests {
         let Some(Said::Done(output)) = parse("DONE 3 .aGVsbG8= .").unwrap() else {
             panic!("no output");
         };
-        assert_eq!((output.code, &*output.stdout, &*output.stderr), (3, "hello", ""));
+        assert_eq!(
+            (output.code, &*output.stdout, &*output.stderr),
+            (3, "hello", "")
+        );
         assert!(parse("aGVsbG8=").unwrap().is_none());
         assert!(parse("DONE 3").is_err());
     }

@@ -39,7 +39,10 @@ impl Key {
     /// The key as a word for file names.
     pub fn word(&self) -> String {
         let hash = self.0.clone().finalize();
-        hash.iter().take(8).map(|byte| format!("{byte:02x}")).collect()
+        hash.iter()
+            .take(8)
+            .map(|byte| format!("{byte:02x}"))
+            .collect()
     }
 }
 
@@ -65,7 +68,9 @@ fn forget(cache: &Path, name: &str) -> Result<()> {
     for entry in fs::read_dir(cache)? {
         let entry = entry?;
         let file_name = entry.file_name();
-        let key = file_name.to_str().and_then(|n| n.strip_prefix(name)?.strip_prefix('-'));
+        let key = file_name
+            .to_str()
+            .and_then(|n| n.strip_prefix(name)?.strip_prefix('-'));
         let ours = key.is_some_and(|k| k == "unfinished" || is_word(k));
         if ours && entry.file_type()?.is_dir() {
             fs::remove_dir_all(entry.path())?;

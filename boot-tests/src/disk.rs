@@ -106,12 +106,23 @@ fn machine(flavour: Flavour, story: &Story, registry: &Registry) -> Result<Machi
 }
 
 fn create_overlay(base: &Path, machine: &mut Machine) -> Result<()> {
-    let (base, disk) = (base.display().to_string(), machine.disk.display().to_string());
-    tool::run("qemu-img", &["create", "-q", "-f", "qcow2", "-b", &base, "-F", "raw", &disk])?;
+    let (base, disk) = (
+        base.display().to_string(),
+        machine.disk.display().to_string(),
+    );
+    tool::run(
+        "qemu-img",
+        &[
+            "create", "-q", "-f", "qcow2", "-b", &base, "-F", "raw", &disk,
+        ],
+    )?;
     if machine.firmware == Firmware::Uefi {
         let variables = machine.variables.display().to_string();
         let empty = qemu::ovmf_files()?.1;
-        tool::run("qemu-img", &["convert", "-f", "raw", "-O", "qcow2", empty, &variables])?;
+        tool::run(
+            "qemu-img",
+            &["convert", "-f", "raw", "-O", "qcow2", empty, &variables],
+        )?;
     }
     Ok(())
 }
@@ -126,7 +137,12 @@ fn copy(from: &Path, to: &Path) -> Result<()> {
 pub fn bowline() -> Result<PathBuf> {
     let path = std::env::var_os("BOWLINE").map(PathBuf::from);
     let path = path.unwrap_or_else(|| place::checkout().join("target/debug/bowline"));
-    let missing = || format!("{} is missing: set BOWLINE, or run cargo build", path.display());
+    let missing = || {
+        format!(
+            "{} is missing: set BOWLINE, or run cargo build",
+            path.display()
+        )
+    };
     path.canonicalize().with_context(missing)
 }
 
@@ -144,8 +160,13 @@ fn install(flavour: Flavour) -> Result<PathBuf> {
         let disk = directory.join("disk.raw");
         File::create(&disk)?.set_len(DISK_BYTES)?;
         let mut install = Command::new(bowline()?);
-        install.args(["install", "to-disk"]).arg(&disk).args(flavour.options());
-        install.arg("--image").arg(registry.reference(&format!("{REPOSITORY}:{FIRST}")));
+        install
+            .args(["install", "to-disk"])
+            .arg(&disk)
+            .args(flavour.options());
+        install
+            .arg("--image")
+            .arg(registry.reference(&format!("{REPOSITORY}:{FIRST}")));
         install.args(["--target-imgref", FOLLOWED]);
         for argument in QUICK {
             install.args(["--karg", argument]);

@@ -28,14 +28,17 @@ fn parent(name: &str) -> Result<String> {
 }
 
 fn directory(name: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("images").join(name)
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("images")
+        .join(name)
 }
 
 /// The OCI layout with the image of the top-level Containerfile, and its tag: what hack/image makes,
 /// unless `BOOT_TESTS_IMAGE` names another.
 fn layout() -> Result<String> {
     let given = std::env::var("BOOT_TESTS_IMAGE").ok();
-    let layout = given.unwrap_or_else(|| format!("{}/target/image:latest", place::checkout().display()));
+    let layout =
+        given.unwrap_or_else(|| format!("{}/target/image:latest", place::checkout().display()));
     let missing = || format!("The image {layout} is missing: run hack/image");
     fs::metadata(layout_path(&layout).join("index.json")).with_context(missing)?;
     Ok(layout)
@@ -49,7 +52,9 @@ fn layout_path(layout: &str) -> &Path {
 pub fn key(name: &str) -> Result<Key> {
     if name == BASE {
         let layout = layout()?;
-        return Key::new().text(&layout).file(&layout_path(&layout).join("index.json"));
+        return Key::new()
+            .text(&layout)
+            .file(&layout_path(&layout).join("index.json"));
     }
     let mut key = key(&parent(name)?)?.text(name);
     for path in files(&directory(name))? {
@@ -92,7 +97,16 @@ fn copy_base(to: &Path) -> Result<()> {
     let registry = Registry::start(&[])?;
     let from = format!("oci:{}", layout()?);
     let to_name = registry.image(&format!("{REPOSITORY}:{BASE}"));
-    tool::run("skopeo", &["copy", "--quiet", "--dest-tls-verify=false", &from, &to_name])?;
+    tool::run(
+        "skopeo",
+        &[
+            "copy",
+            "--quiet",
+            "--dest-tls-verify=false",
+            &from,
+            &to_name,
+        ],
+    )?;
     registry.keep(to)
 }
 
@@ -109,8 +123,16 @@ pub fn build(context: &Path, registry: &Registry, parent: &str, name: &str) -> R
     let local = format!("localhost/boot-test:{name}-{}", std::process::id());
     let base = format!("BASE={}", registry.image(&format!("{REPOSITORY}:{parent}")));
     let mut build = buildah("build")?;
-    build.args(["--isolation", "chroot", "--tls-verify=false", "--pull", "--layers=false"]);
-    build.args(["--quiet", "--build-arg", &base, "--tag", &local]).arg(context);
+    build.args([
+        "--isolation",
+        "chroot",
+        "--tls-verify=false",
+        "--pull",
+        "--layers=false",
+    ]);
+    build
+        .args(["--quiet", "--build-arg", &base, "--tag", &local])
+        .arg(context);
     tool::finish(build)?;
     let mut push = buildah("push")?;
     let to = registry.image(&format!("{REPOSITORY}:{name}"));
@@ -126,7 +148,11 @@ pub fn build(context: &Path, registry: &Registry, parent: &str, name: &str) -> R
 fn buildah(command: &str) -> Result<Command> {
     let root = place::directory("containers")?;
     let mut buildah = Command::new("buildah");
-    buildah.arg("--root").arg(root.join("root")).arg("--runroot").arg(root.join("run"));
+    buildah
+        .arg("--root")
+        .arg(root.join("root"))
+        .arg("--runroot")
+        .arg(root.join("run"));
     buildah.arg(command);
     Ok(buildah)
 }

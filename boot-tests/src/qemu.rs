@@ -19,9 +19,18 @@ pub const REGISTRY: &str = "10.0.2.100:5000";
 const PROBE: Duration = Duration::from_secs(10);
 /// Where distributions keep OVMF: code, variables.
 const OVMF: &[(&str, &str)] = &[
-    ("/usr/share/OVMF/OVMF_CODE_4M.fd", "/usr/share/OVMF/OVMF_VARS_4M.fd"),
-    ("/usr/share/edk2/ovmf/OVMF_CODE.fd", "/usr/share/edk2/ovmf/OVMF_VARS.fd"),
-    ("/usr/share/edk2/x64/OVMF_CODE.4m.fd", "/usr/share/edk2/x64/OVMF_VARS.4m.fd"),
+    (
+        "/usr/share/OVMF/OVMF_CODE_4M.fd",
+        "/usr/share/OVMF/OVMF_VARS_4M.fd",
+    ),
+    (
+        "/usr/share/edk2/ovmf/OVMF_CODE.fd",
+        "/usr/share/edk2/ovmf/OVMF_VARS.fd",
+    ),
+    (
+        "/usr/share/edk2/x64/OVMF_CODE.4m.fd",
+        "/usr/share/edk2/x64/OVMF_VARS.4m.fd",
+    ),
 ];
 
 /// What starts the boot loader.
@@ -71,7 +80,11 @@ pub struct Sockets {
 }
 
 /// The arguments that boot the machine, or take it up where the snapshot left it.
-pub fn arguments(machine: &Machine, sockets: &Sockets, snapshot: Option<&str>) -> Result<Vec<String>> {
+pub fn arguments(
+    machine: &Machine,
+    sockets: &Sockets,
+    snapshot: Option<&str>,
+) -> Result<Vec<String>> {
     let mut all = words("-nodefaults -display none -no-reboot -m 1024");
     all.extend(processor(kvm_works()));
     if machine.firmware == Firmware::Uefi {
@@ -83,10 +96,16 @@ pub fn arguments(machine: &Machine, sockets: &Sockets, snapshot: Option<&str>) -
     };
     let disk = machine.disk.display();
     all.extend(words("-drive"));
-    all.push(format!("if=none,id=disk,file={disk},format=qcow2,cache={cache},discard=unmap"));
-    all.extend(words("-device virtio-blk-pci,drive=disk,bootindex=1,serial=system"));
+    all.push(format!(
+        "if=none,id=disk,file={disk},format=qcow2,cache={cache},discard=unmap"
+    ));
+    all.extend(words(
+        "-device virtio-blk-pci,drive=disk,bootindex=1,serial=system",
+    ));
     all.extend(network(machine.registry_port)?);
-    all.extend(words("-device i6300esb -action watchdog=reset -device virtio-rng-pci"));
+    all.extend(words(
+        "-device i6300esb -action watchdog=reset -device virtio-rng-pci",
+    ));
     all.extend(lines(sockets));
     if let Some(date) = &machine.clock {
         all.extend(["-rtc".into(), format!("base={date}")]);

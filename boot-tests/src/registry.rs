@@ -34,7 +34,11 @@ impl Registry {
         for stock in stock {
             link_storage(stock, &storage)?;
         }
-        let mut registry = Self { server: None, port: 0, directory };
+        let mut registry = Self {
+            server: None,
+            port: 0,
+            directory,
+        };
         registry.serve()?;
         Ok(registry)
     }
@@ -73,7 +77,13 @@ impl Registry {
     /// The manifest digest of a tag of the repository of all images.
     pub fn digest(&self, tag: &str) -> Result<String> {
         let image = self.image(&format!("{REPOSITORY}:{tag}"));
-        let arguments = ["inspect", "--tls-verify=false", "--no-tags", "--format", "{{.Digest}}"];
+        let arguments = [
+            "inspect",
+            "--tls-verify=false",
+            "--no-tags",
+            "--format",
+            "{{.Digest}}",
+        ];
         let said = tool::run("skopeo", &[&arguments[..], &[&image]].concat())?;
         Ok(said.trim().to_owned())
     }
@@ -106,7 +116,11 @@ impl Registry {
         );
         fs::write(&config, text)?;
         let mut command = tool::tied("docker-registry");
-        command.arg("serve").arg(&config).stdin(Stdio::null()).stdout(Stdio::null());
+        command
+            .arg("serve")
+            .arg(&config)
+            .stdin(Stdio::null())
+            .stdout(Stdio::null());
         command.stderr(fs::File::create(&log)?);
         self.server = Some(command.spawn().context("Starting docker-registry")?);
         self.port = listening_port(&log)?;
@@ -125,14 +139,19 @@ fn listening_port(log: &Path) -> Result<u16> {
     let deadline = Instant::now() + START;
     while Instant::now() < deadline {
         let text = fs::read_to_string(log)?;
-        let after = text.split_once("listening on 127.0.0.1:").map(|(_, rest)| rest);
+        let after = text
+            .split_once("listening on 127.0.0.1:")
+            .map(|(_, rest)| rest);
         let digits = after.and_then(|rest| rest.split(|c: char| !c.is_ascii_digit()).next());
         if let Some(port) = digits.and_then(|d| d.parse().ok()) {
             return Ok(port);
         }
         std::thread::sleep(Duration::from_millis(20));
     }
-    bail!("docker-registry did not start: {}", fs::read_to_string(log)?)
+    bail!(
+        "docker-registry did not start: {}",
+        fs::read_to_string(log)?
+    )
 }
 
 /// Copies what is not there yet of a storage directory; blobs, which never change, as hard links.

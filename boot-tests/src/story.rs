@@ -40,15 +40,26 @@ impl Story {
     pub fn begin(name: &str) -> Result<Self> {
         let directory = place::fresh_directory(&format!("logs/{name}"))?;
         let mut options = OpenOptions::new();
-        let log = options.create(true).append(true).open(directory.join("story.log"))?;
+        let log = options
+            .create(true)
+            .append(true)
+            .open(directory.join("story.log"))?;
         let detail = match std::env::var("BOOT_TESTS_STORY").as_deref() {
             Ok("console") => Detail::Console,
             Ok("commands") => Detail::Commands,
             _ => Detail::Steps,
         };
         let (name, log, start) = (name.to_owned(), Mutex::new(log), Instant::now());
-        let inner = Inner { name, directory, start, log, detail };
-        Ok(Self { inner: Arc::new(inner) })
+        let inner = Inner {
+            name,
+            directory,
+            start,
+            log,
+            detail,
+        };
+        Ok(Self {
+            inner: Arc::new(inner),
+        })
     }
 
     /// Tells a step.

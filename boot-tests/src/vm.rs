@@ -31,8 +31,14 @@ const START: Duration = Duration::from_secs(30);
 const FAREWELL: Duration = Duration::from_secs(30);
 /// The files kept of a machine whose scenario failed, and what writes them.
 const EVIDENCE: &[(&str, &str)] = &[
-    ("journal.log", "journalctl --no-pager -o short-monotonic | tail -n 6000"),
-    ("state.log", "bowline status; systemctl --failed --no-pager; ls -lR /boot; lsblk -f; df"),
+    (
+        "journal.log",
+        "journalctl --no-pager -o short-monotonic | tail -n 6000",
+    ),
+    (
+        "state.log",
+        "bowline status; systemctl --failed --no-pager; ls -lR /boot; lsblk -f; df",
+    ),
 ];
 
 /// A machine and the scenario that it is part of.
@@ -95,7 +101,13 @@ impl Vm {
     fn new(machine: Machine, story: &Story) -> Result<Self> {
         let (running, succeeded) = (None, false);
         let (story, _slot) = (story.clone(), Slot::take()?);
-        Ok(Self { machine, story, running, succeeded, _slot })
+        Ok(Self {
+            machine,
+            story,
+            running,
+            succeeded,
+            _slot,
+        })
     }
 
     /// Switches a machine on that is off, and does not wait for it.
@@ -115,11 +127,20 @@ impl Vm {
         let mut command = tool::tied(qemu::QEMU);
         command.args(qemu::arguments(&self.machine, &sockets, snapshot)?);
         let errors = fs::File::create(self.story.directory().join("qemu.log"))?;
-        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(errors);
+        command
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(errors);
         let mut qemu = command.spawn().context("Starting QEMU")?;
         let stream = self.connect(&mut qemu, &sockets)?;
         let (channel, started) = (Channel::new(stream), Instant::now());
-        self.running = Some(Running { qemu, channel, sockets, started, _directory: directory });
+        self.running = Some(Running {
+            qemu,
+            channel,
+            sockets,
+            started,
+            _directory: directory,
+        });
         Ok(())
     }
 
@@ -184,8 +205,13 @@ impl Vm {
         loop {
             match running.channel.listen(deadline)? {
                 Said::Done(output) => {
-                    let Output { code, stdout, stderr } = &output;
-                    self.story.command(script, &format!("{stdout}{stderr}(exit code {code})"));
+                    let Output {
+                        code,
+                        stdout,
+                        stderr,
+                    } = &output;
+                    self.story
+                        .command(script, &format!("{stdout}{stderr}(exit code {code})"));
                     return Ok(output);
                 }
                 Said::Ready(..) => {}
@@ -197,7 +223,11 @@ impl Vm {
 
     /// Runs a script that must succeed; returns its standard output without the last line feed.
     pub fn ok(&mut self, script: &str) -> Result<String> {
-        let Output { code, stdout, stderr } = self.run(script)?;
+        let Output {
+            code,
+            stdout,
+            stderr,
+        } = self.run(script)?;
         ensure!(code == 0, "Exit code {code} of: {script}\n{stdout}{stderr}");
         Ok(stdout.trim_end_matches('\n').to_owned())
     }
@@ -206,7 +236,11 @@ impl Vm {
     pub fn fails(&mut self, code: i32, script: &str) -> Result<String> {
         let output = self.run(script)?;
         let all = output.stdout + &output.stderr;
-        ensure!(output.code == code, "Exit code {}, not {code}, of: {script}\n{all}", output.code);
+        ensure!(
+            output.code == code,
+            "Exit code {}, not {code}, of: {script}\n{all}",
+            output.code
+        );
         Ok(all)
     }
 
@@ -313,7 +347,10 @@ impl Vm {
     fn keep_evidence(&mut self) -> Result<()> {
         for (file, script) in EVIDENCE {
             let said = self.run_within(FAREWELL, script)?;
-            fs::write(self.story.directory().join(file), said.stdout + &said.stderr)?;
+            fs::write(
+                self.story.directory().join(file),
+                said.stdout + &said.stderr,
+            )?;
         }
         Ok(())
     }
@@ -329,10 +366,15 @@ impl Drop for Vm {
             None => Ok(()),
         };
         if let Err(error) = kept {
-            self.story.tell(&format!("the guest gives no journal: {error:#}"));
+            self.story
+                .tell(&format!("the guest gives no journal: {error:#}"));
         }
         self.power_cut_if_on();
-        let (disk, logs) = (self.machine.disk.display(), self.story.directory().display());
-        self.story.tell(&format!("failed; see {logs} and the disk {disk}"));
+        let (disk, logs) = (
+            self.machine.disk.display(),
+            self.story.directory().display(),
+        );
+        self.story
+            .tell(&format!("failed; see {logs} and the disk {disk}"));
     }
 }

@@ -20,7 +20,10 @@ pub fn runs_version(vm: &mut Vm, want: &str) -> Result<()> {
 pub fn is_running(vm: &mut Vm) -> Result<()> {
     let state = vm.run("systemctl is-system-running --wait")?.stdout;
     let failed = vm.ok("systemctl --failed --no-legend --plain")?;
-    ensure!(state.trim() == "running", "The system is {state}; failed: {failed}");
+    ensure!(
+        state.trim() == "running",
+        "The system is {state}; failed: {failed}"
+    );
     Ok(())
 }
 

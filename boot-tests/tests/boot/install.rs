@@ -19,14 +19,22 @@ pub fn install_and_boot(flavour: Flavour, story: &Story, registry: &Registry) ->
     runs_version(&mut vm, "1")?;
     is_running(&mut vm)?;
     let host = status(&mut vm)?;
-    ensure!(image_of(&host, "booted").as_deref() == Some(FOLLOWED), "{host:#}");
-    ensure!(digest_of(&host, "booted") == Some(registry.digest("v1")?), "{host:#}");
+    ensure!(
+        image_of(&host, "booted").as_deref() == Some(FOLLOWED),
+        "{host:#}"
+    );
+    ensure!(
+        digest_of(&host, "booted") == Some(registry.digest("v1")?),
+        "{host:#}"
+    );
     ensure!(host["status"]["staged"].is_null(), "{host:#}");
     ensure!(host["status"]["rollback"].is_null(), "{host:#}");
     story.tell("/usr and /sysroot are read-only, /etc and /var are not");
     for path in ["/usr", "/sysroot"] {
         vm.fails(1, &format!("touch {path}/not-here"))?;
-        vm.ok(&format!("findmnt --noheadings --options ro --target {path}"))?;
+        vm.ok(&format!(
+            "findmnt --noheadings --options ro --target {path}"
+        ))?;
     }
     vm.ok("touch /etc/here /var/here && rm /etc/here /var/here")?;
     Ok(vm)

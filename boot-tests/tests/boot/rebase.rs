@@ -32,8 +32,14 @@ pub fn to_a_derived_image(vm: &mut Vm, registry: &Registry, story: &Story) -> Re
     vm.reboot()?;
     runs_version(vm, "derived")?;
     is_running(vm)?;
-    ensure!(vm.ok("hello")? == "hello from the derived image", "No hello");
-    ensure!(vm.ok("cat /etc/boot-test/derived")? == "of the derived image", "No new default");
+    ensure!(
+        vm.ok("hello")? == "hello from the derived image",
+        "No hello"
+    );
+    ensure!(
+        vm.ok("cat /etc/boot-test/derived")? == "of the derived image",
+        "No new default"
+    );
     let host = status(vm)?;
     ensure!(image_of(&host, "booted") == Some(derived), "{host:#}");
 
@@ -45,6 +51,9 @@ pub fn to_a_derived_image(vm: &mut Vm, registry: &Registry, story: &Story) -> Re
     vm.fails(127, "hello")?;
     vm.fails(1, "cat /etc/boot-test/derived")?;
     let host = status(vm)?;
-    ensure!(image_of(&host, "booted").as_deref() == Some(FOLLOWED), "{host:#}");
+    ensure!(
+        image_of(&host, "booted").as_deref() == Some(FOLLOWED),
+        "{host:#}"
+    );
     Ok(())
 }

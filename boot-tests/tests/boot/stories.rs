@@ -1,6 +1,5 @@
 //! Scenarios 1 to 3 as the life of one host, for each firmware and boot loader.
 
-use anyhow::Result;
 use bowline_boot_tests::disk::Flavour;
 use bowline_boot_tests::images;
 use bowline_boot_tests::registry::Registry;

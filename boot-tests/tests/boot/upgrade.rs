@@ -53,11 +53,20 @@ pub fn upgrade(vm: &mut Vm, registry: &Registry, story: &Story) -> Result<()> {
     registry.release("v2", "stable")?;
 
     story.tell("upgrade: version 2 is staged, version 1 goes on running");
-    says(&vm.ok("bowline upgrade --check")?, "10.0.2.100:5000/os:stable")?;
+    says(
+        &vm.ok("bowline upgrade --check")?,
+        "10.0.2.100:5000/os:stable",
+    )?;
     vm.ok("bowline upgrade")?;
     let host = status(vm)?;
-    ensure!(digest_of(&host, "staged") == Some(registry.digest("v2")?), "{host:#}");
-    ensure!(digest_of(&host, "booted") == Some(registry.digest("v1")?), "{host:#}");
+    ensure!(
+        digest_of(&host, "staged") == Some(registry.digest("v2")?),
+        "{host:#}"
+    );
+    ensure!(
+        digest_of(&host, "booted") == Some(registry.digest("v1")?),
+        "{host:#}"
+    );
     runs_version(vm, "1")?;
 
     story.tell("reboot: version 2 runs, version 1 is the way back");
@@ -65,14 +74,26 @@ pub fn upgrade(vm: &mut Vm, registry: &Registry, story: &Story) -> Result<()> {
     runs_version(vm, "2")?;
     is_running(vm)?;
     let host = status(vm)?;
-    ensure!(digest_of(&host, "booted") == Some(registry.digest("v2")?), "{host:#}");
-    ensure!(digest_of(&host, "rollback") == Some(registry.digest("v1")?), "{host:#}");
+    ensure!(
+        digest_of(&host, "booted") == Some(registry.digest("v2")?),
+        "{host:#}"
+    );
+    ensure!(
+        digest_of(&host, "rollback") == Some(registry.digest("v1")?),
+        "{host:#}"
+    );
     ensure!(host["status"]["staged"].is_null(), "{host:#}");
 
     story.tell("/etc is merged, /var and the machine id are the same");
     merged(vm)?;
-    ensure!(vm.ok("cat /etc/machine-id")? == machine_id, "The machine id changed");
-    ensure!(vm.ok("cat /var/lib/boot-test-data")? == "data", "/var lost data");
+    ensure!(
+        vm.ok("cat /etc/machine-id")? == machine_id,
+        "The machine id changed"
+    );
+    ensure!(
+        vm.ok("cat /var/lib/boot-test-data")? == "data",
+        "/var lost data"
+    );
     vm.ok("bowline upgrade --unchanged-exit-77; test $? = 77")?;
     Ok(())
 }
@@ -81,12 +102,17 @@ pub fn upgrade(vm: &mut Vm, registry: &Registry, story: &Story) -> Result<()> {
 fn merged(vm: &mut Vm) -> Result<()> {
     let mut wrong = String::new();
     for (file, want) in MERGED {
-        let have = vm.ok(&format!("cd /etc/boot-test; head -n 1 {file} 2>/dev/null || echo -"))?;
+        let have = vm.ok(&format!(
+            "cd /etc/boot-test; head -n 1 {file} 2>/dev/null || echo -"
+        ))?;
         if have != *want {
             wrong += &format!("{file}: {have:?}, not {want:?}\n");
         }
     }
-    ensure!(wrong.is_empty(), "/etc is not merged as it should be:\n{wrong}");
+    ensure!(
+        wrong.is_empty(),
+        "/etc is not merged as it should be:\n{wrong}"
+    );
     let link = vm.ok("readlink /etc/boot-test/link-changed")?;
     ensure!(link == "second", "The link leads to {link}");
     let modes = vm.ok("cd /etc/boot-test; stat -c %a mode-same mode-changed")?;
