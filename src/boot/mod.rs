@@ -14,6 +14,9 @@ pub mod counting;
 pub mod entry;
 pub mod esp;
 mod grubenv;
+pub mod kargs;
+pub mod kargs_d;
+pub mod kargs_edit;
 pub mod loader;
 mod setup;
 
