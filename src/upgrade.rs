@@ -228,6 +228,8 @@ fn decide(
         stateroot: request.stateroot.clone(),
         retain: request.retain,
         explicit: matches!(request.target, Target::Image(_)),
+        arch: request.arch.clone(),
+        kargs: Vec::new(),
     };
     if let Some(there) = deploy::already_there(&sysroot.deployments()?, &wish)? {
         return Ok(Decision::Nothing(there.id.clone(), there.slot));

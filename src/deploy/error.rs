@@ -2,8 +2,10 @@
 
 use thiserror::Error;
 
+use crate::boot::kargs_edit::EditError;
+
 /// A wish that this host or image cannot fulfil. Nothing was changed.
-#[derive(Debug, Error, PartialEq, Eq)]
+#[derive(Debug, Clone, Error, PartialEq, Eq)]
 pub enum DeployError {
     /// The tree has no kernel.
     #[error("the image does not boot: there is no kernel in its usr/lib/modules/*/vmlinuz")]
@@ -30,6 +32,20 @@ pub enum DeployError {
     /// There is only one deployment.
     #[error("there is no other deployment to roll back to{}", in_stateroot(.0.as_deref()))]
     NoRollback(Option<String>),
+    /// A kernel argument that the bootloader cannot hand to the kernel as it is.
+    #[error(
+        "the kernel argument {arg} cannot be passed on by GRUB: it reads boot loader entries as \
+         script and would take the {character:?} for its own"
+    )]
+    Obstacle {
+        /// The argument.
+        arg: String,
+        /// The character.
+        character: char,
+    },
+    /// A change of kernel arguments that cannot be made.
+    #[error(transparent)]
+    Edit(#[from] EditError),
     /// A name that cannot be a stateroot.
     #[error("{0:?} cannot be the name of a stateroot")]
     StaterootName(String),

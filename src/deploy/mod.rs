@@ -3,13 +3,17 @@
 
 pub mod cleanup;
 mod error;
+mod kargs;
 mod plan;
+mod plan_kargs;
 mod rollback;
 mod stage;
 
 pub use error::DeployError;
+pub use kargs::{Kargs, Owner};
 pub use plan::{
     Decision, DeployPlan, Method, Room, Snapshot, Wish, already_there, followed, plan, preflight,
 };
+pub use plan_kargs::{KargsDecision, KargsWish, kargs_base, plan_kargs};
 pub use rollback::{RollbackPlan, plan_rollback, roll_back};
-pub use stage::{carry_out, snapshot};
+pub use stage::{carry_out, set_kargs, snapshot};

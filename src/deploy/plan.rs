@@ -3,7 +3,10 @@
 
 use std::fmt;
 
-use super::DeployError;
+use super::{DeployError, Kargs};
+use crate::boot::Bootloader;
+use crate::boot::kargs_d::ImageKargs;
+use crate::boot::kargs_edit::Edit;
 use crate::image::{ImageReference, OstreeImageReference};
 use crate::sysroot::{
     Deployment, DeploymentId, FreeSpace, Kernel, Origin, Slot, TreeFacts, booted, leading,
@@ -20,8 +23,12 @@ const SLACK: u64 = 4 << 20;
 pub struct Snapshot {
     /// All deployments in boot order.
     pub deployments: Vec<Deployment>,
+    /// What the image of each deployment asks for in kernel arguments, in the same order.
+    pub image_kargs: Vec<ImageKargs>,
     /// Free space.
     pub room: Room,
+    /// What loads the kernel.
+    pub bootloader: Bootloader,
 }
 
 /// Free space, and what is in `boot` already.
@@ -46,6 +53,10 @@ pub struct Wish {
     pub retain: bool,
     /// The user named the image, so it boots next even if it runs now and another one would.
     pub explicit: bool,
+    /// Its architecture, a GOARCH word.
+    pub arch: String,
+    /// Changes to the kernel arguments; what they add belongs to the machine.
+    pub kargs: Vec<Edit>,
 }
 
 /// What is to be done about a wish.
@@ -132,35 +143,78 @@ pub fn plan(host: &Snapshot, wish: &Wish, tree: &TreeFacts) -> Result<Decision, 
         return Ok(Decision::Nothing(there.id.clone(), there.slot));
     }
     check_space(&host.room, kernel, tree.etc_bytes)?;
-    let method = match booted(&host.deployments) {
-        Some(_) => Method::Stage,
-        None => Method::Finish,
-    };
+    let kargs = kargs(host, merge, &wish.arch);
+    let next = kargs.upgraded(tree.kargs.for_arch(&wish.arch));
+    let next = next.edited(&wish.kargs)?;
+    if host.bootloader == Bootloader::Grub {
+        refuse_obstacle(&next, &kargs)?;
+    }
     let origin = merge.map(|d| d.origin.following(&wish.image));
-    let (keep, drop): (Vec<_>, Vec<_>) = host.deployments.iter().partition(|d| {
-        stays(
-            d,
-            &stateroot,
-            merge,
-            wish.retain && method == Method::Finish,
-        )
-    });
-    let ids = |list: &[&Deployment]| list.iter().map(|d| d.id.clone()).collect();
-    Ok(Decision::Deploy(Box::new(DeployPlan {
-        kargs: kargs(host, merge),
-        merge_from: merge.map(|d| d.id.clone()),
+    let plan = Successor {
+        commit: &wish.commit,
         origin: origin.unwrap_or_else(|| Origin::of_image(&wish.image)),
-        commit: wish.commit.clone(),
-        drop_images: match wish.retain {
-            true => Vec::new(),
-            false => only_in(&drop, &keep, Some(&wish.image)),
-        },
-        retain: wish.retain,
-        keep: ids(&keep),
-        drop: ids(&drop),
+        image: Some(&wish.image),
+        kargs: &next,
         stateroot,
-        method,
-    })))
+        merge,
+        retain: wish.retain,
+    };
+    Ok(Decision::Deploy(Box::new(plan.among(host))))
+}
+
+/// A deployment to be made, before it is known what becomes of the others.
+#[derive(Debug)]
+pub(super) struct Successor<'a> {
+    pub commit: &'a str,
+    pub origin: Origin,
+    /// The image that it follows.
+    pub image: Option<&'a OstreeImageReference>,
+    pub kargs: &'a Kargs,
+    pub stateroot: String,
+    pub merge: Option<&'a Deployment>,
+    pub retain: bool,
+}
+
+impl Successor<'_> {
+    /// The plan that makes it the next to boot on `host`.
+    pub(super) fn among(mut self, host: &Snapshot) -> DeployPlan {
+        let method = match booted(&host.deployments) {
+            Some(_) => Method::Stage,
+            None => Method::Finish,
+        };
+        let retain = self.retain && method == Method::Finish;
+        let (keep, drop): (Vec<_>, Vec<_>) = host
+            .deployments
+            .iter()
+            .partition(|d| stays(d, &self.stateroot, self.merge, retain));
+        let ids = |list: &[&Deployment]| list.iter().map(|d| d.id.clone()).collect();
+        self.kargs.record_in(&mut self.origin);
+        DeployPlan {
+            kargs: self.kargs.args.to_words(),
+            merge_from: self.merge.map(|d| d.id.clone()),
+            origin: self.origin,
+            commit: self.commit.into(),
+            drop_images: match self.retain {
+                true => Vec::new(),
+                false => only_in(&drop, &keep, self.image),
+            },
+            retain: self.retain,
+            keep: ids(&keep),
+            drop: ids(&drop),
+            stateroot: self.stateroot,
+            method,
+        }
+    }
+}
+
+pub(super) fn refuse_obstacle(next: &Kargs, before: &Kargs) -> Result<(), DeployError> {
+    match next.obstacle(&before.args) {
+        None => Ok(()),
+        Some((arg, character)) => Err(DeployError::Obstacle {
+            arg: arg.to_string(),
+            character,
+        }),
+    }
 }
 
 /// The named stateroot, else that of the booted deployment, else of the next boot.
@@ -235,13 +289,25 @@ pub(crate) fn only_in(
 
 /// The merged deployment's arguments; a new stateroot boots on the same machine, so it starts
 /// with those of the deployment that runs, or boots next.
-fn kargs(host: &Snapshot, merge: Option<&Deployment>) -> Vec<String> {
+fn kargs(host: &Snapshot, merge: Option<&Deployment>, arch: &str) -> Kargs {
     let machine = booted(&host.deployments).or(host.deployments.first());
     let source = merge.or(machine);
-    source.map(|d| d.kargs.clone()).unwrap_or_default()
+    source.map(|d| host.kargs_of(d, arch)).unwrap_or_default()
 }
 
-fn check_space(room: &Room, kernel: &Kernel, etc_bytes: u64) -> Result<(), DeployError> {
+impl Snapshot {
+    /// The arguments of a deployment of this host, and who wants them.
+    pub fn kargs_of(&self, deployment: &Deployment, arch: &str) -> Kargs {
+        let mut asked = self.deployments.iter().zip(&self.image_kargs);
+        let asked = asked.find(|(d, _)| d.id == deployment.id);
+        let asked = asked
+            .map(|(_, kargs)| kargs.for_arch(arch))
+            .unwrap_or_default();
+        Kargs::of(deployment, asked, &self.deployments)
+    }
+}
+
+pub(super) fn check_space(room: &Room, kernel: &Kernel, etc_bytes: u64) -> Result<(), DeployError> {
     let shared = room.kernels.iter().any(|k| k.checksums == kernel.checksums);
     let boot = if shared { SLACK } else { kernel.bytes + SLACK };
     let root = etc_bytes + SLACK;

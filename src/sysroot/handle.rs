@@ -17,7 +17,10 @@ use super::{
     CommitTree, Deployment, DeploymentId, LockedSysroot, Origin, Slot, SysrootError, assign_slots,
     init,
 };
+use crate::boot::kargs::KernelArgs;
+use crate::boot::kargs_d::ImageKargs;
 use crate::repo::Repo;
+use crate::sys::tree::DirTree;
 
 /// What no method of libostree needs from us.
 pub(super) const NO_CANCEL: Option<&gio::Cancellable> = None;
@@ -135,6 +138,19 @@ impl Sysroot {
     #[context("Reading the tree of commit {commit}")]
     pub fn tree_facts(&self, commit: &str) -> Result<TreeFacts> {
         tree::facts(&self.inner.repo(), commit)
+    }
+
+    /// What the image of a deployment asks for in kernel arguments: from its commit, or where
+    /// another tool removed that, from its directory.
+    #[context("Reading the kernel arguments that the image of {id} asks for")]
+    pub fn image_kargs(&self, id: &DeploymentId) -> Result<ImageKargs> {
+        match self.commit_tree(&id.commit) {
+            Ok(tree) => ImageKargs::read(&tree),
+            Err(error) => {
+                tracing::debug!("{error:#}");
+                ImageKargs::read(&DirTree::open(&self.directory(id))?)
+            }
+        }
     }
 
     /// The files of a commit's tree.
@@ -274,9 +290,8 @@ pub(super) fn id_of(deployment: &ostree::Deployment) -> DeploymentId {
 
 /// libostree itself says which deployment an entry boots, so `ostree=` is not ours to carry over.
 fn kargs(options: &str) -> Vec<String> {
-    let words = options.split_ascii_whitespace();
-    let ours = words.filter(|word| !word.starts_with("ostree="));
-    ours.map(str::to_owned).collect()
+    let ours = KernelArgs::parse(options).filtered(|arg| arg.key() != "ostree");
+    ours.to_words()
 }
 
 /// libostree prints remarks such as "Freed objects" to stdout, which belongs to our answers.
@@ -292,7 +307,7 @@ mod tests {
     #[test]
     fn kargs_are_words_without_the_deployment() {
         let options = "root=UUID=1  rw ostree=/ostree/boot.1/os/00/0 x=\"a b\"";
-        assert_eq!(kargs(options), ["root=UUID=1", "rw", "x=\"a", "b\""]);
+        assert_eq!(kargs(options), ["root=UUID=1", "rw", "x=\"a b\""]);
         assert_eq!(kargs(""), [""; 0]);
     }
 }

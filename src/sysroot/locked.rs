@@ -116,6 +116,17 @@ impl LockedSysroot {
         Ok(id)
     }
 
+    /// Replaces the origin of a deployment; nothing else about it changes.
+    #[context("Writing the origin of {id}")]
+    pub fn set_origin(&self, id: &DeploymentId, origin: &Origin) -> Result<()> {
+        let (deployment, file) = (self.find(id)?, key_file(origin)?);
+        let written = self
+            .inner
+            .write_origin_file(&deployment, Some(&file), NO_CANCEL);
+        written.map_err(from_glib)?;
+        self.load()
+    }
+
     /// Writes the boot order, durably. Deployments that are not named leave the boot list; a
     /// staged one must come first or is discarded.
     #[context("Writing the boot order")]

@@ -73,6 +73,12 @@ enum Line {
     Comment(String),
 }
 
+impl Line {
+    fn is_blank(&self) -> bool {
+        matches!(self, Self::Comment(text) if text.is_empty())
+    }
+}
+
 impl Origin {
     /// The origin of a deployment that follows `image` and has no history.
     pub fn of_image(image: &OstreeImageReference) -> Self {
@@ -88,6 +94,14 @@ impl Origin {
             next.remove(ORIGIN, key);
         }
         next.set(ORIGIN, IMAGE, &image.to_string());
+        next
+    }
+
+    /// This origin for a successor of the same commit, without what held for the one deployment.
+    pub fn inherited(&self) -> Self {
+        let mut next = self.clone();
+        next.groups.retain(|group| group.name != TRANSIENT);
+        next.remove(ORIGIN, "unlocked");
         next
     }
 
@@ -112,6 +126,18 @@ impl Origin {
             _ => None,
         });
         value.map(|value| unescape(value))
+    }
+
+    /// Sets a value, or removes it, and its group with the last one.
+    pub fn set_value(&mut self, group: &str, key: &str, value: Option<&str>) {
+        match value {
+            Some(value) => self.set(group, key, value),
+            None => {
+                self.remove(group, key);
+                let empty = |g: &Group| g.name == group && g.lines.iter().all(Line::is_blank);
+                self.groups.retain(|g| !empty(g));
+            }
+        }
     }
 
     fn set(&mut self, group: &str, key: &str, value: &str) {
@@ -298,6 +324,19 @@ mod tests {
             next.to_string(),
             format!("[origin]\ncontainer-image-reference={STABLE}\ncustom-url=u\n")
         );
+    }
+
+    #[test]
+    fn a_value_that_goes_takes_its_empty_group_along() {
+        let mut origin = Origin::of_image(&image(STABLE));
+        let before = origin.to_string();
+        origin.set_value("mine", "a", Some("x y"));
+        origin.set_value("mine", "b", Some("2"));
+        assert_eq!(origin.to_string(), format!("{before}[mine]\na=x y\nb=2\n"));
+        origin.set_value("mine", "a", None);
+        origin.set_value("mine", "b", None);
+        origin.set_value("other", "b", None);
+        assert_eq!(origin.to_string(), before);
     }
 
     #[test]

@@ -5,8 +5,10 @@ use anyhow::{Context as _, Result};
 use ostree::prelude::*;
 use ostree::{gio, glib};
 
+use super::CommitTree;
 use super::error::from_glib;
 use super::handle::NO_CANCEL;
+use crate::boot::kargs_d::ImageKargs;
 
 /// Facts about a commit's tree.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -15,6 +17,8 @@ pub struct TreeFacts {
     pub kernel: Option<Kernel>,
     /// Bytes of the files below `usr/etc`, which each deployment copies.
     pub etc_bytes: u64,
+    /// Kernel arguments that the image asks for.
+    pub kargs: ImageKargs,
 }
 
 /// Files that libostree copies to `boot`.
@@ -37,6 +41,7 @@ pub(super) fn facts(repo: &ostree::Repo, commit: &str) -> Result<TreeFacts> {
     Ok(TreeFacts {
         kernel: kernel(&root)?,
         etc_bytes: total_bytes(&etc)?,
+        kargs: ImageKargs::read(&CommitTree::open(repo, commit)?)?,
     })
 }
 
@@ -95,13 +100,12 @@ fn size(info: &gio::FileInfo) -> u64 {
 }
 
 /// The entries of a directory of the commit; none where there is no such directory.
-pub(super) fn children(directory: &gio::File) -> Result<Vec<(gio::FileInfo, gio::File)>> {
+fn children(directory: &gio::File) -> Result<Vec<(gio::FileInfo, gio::File)>> {
     let flags = gio::FileQueryInfoFlags::NOFOLLOW_SYMLINKS;
     if directory.query_file_type(flags, NO_CANCEL) != gio::FileType::Directory {
         return Ok(Vec::new());
     }
-    let attributes =
-        "standard::name,standard::type,standard::size,standard::symlink-target,unix::*";
+    let attributes = "standard::name,standard::type,standard::size";
     let found = directory.enumerate_children(attributes, flags, NO_CANCEL);
     let entries = found.map_err(from_glib)?;
     let entry = |info: Result<gio::FileInfo, glib::Error>| {

@@ -63,6 +63,8 @@ impl Host {
             stateroot: None,
             retain: false,
             explicit: true,
+            arch: "amd64".into(),
+            kargs: Vec::new(),
         }
     }
 

@@ -4,7 +4,6 @@
 
 mod booted;
 mod deploy;
-mod etc_merge;
 mod faults;
 mod scene;
 mod upgrade;

@@ -5,6 +5,9 @@ use std::error::Error as StdError;
 use std::io;
 
 use super::{Interrupted, Kind, UsageError, Verdict};
+use crate::boot::kargs::KargError;
+use crate::boot::kargs_d::KargsDError;
+use crate::boot::kargs_edit::EditError;
 use crate::cli::image::{InUse, NotStored};
 use crate::cli::output::OutputClosed;
 use crate::config::ConfigError;
@@ -60,7 +63,12 @@ pub fn classify(error: &anyhow::Error) -> Verdict {
 fn plain(error: &(dyn StdError + 'static)) -> Option<Verdict> {
     let kind = if error.is::<OutputClosed>() {
         Kind::OutputClosed
-    } else if error.is::<DigestError>() || error.is::<OriginError>() || error.is::<ConfigError>() {
+    } else if error.is::<DigestError>()
+        || error.is::<OriginError>()
+        || error.is::<ConfigError>()
+        || error.is::<KargError>()
+        || error.is::<KargsDError>()
+    {
         Kind::Usage
     } else if error.is::<RepoUnsupported>() {
         Kind::Unsupported
@@ -189,7 +197,15 @@ fn deploy(error: &DeployError) -> Verdict {
         E::NoRollback(_) => {
             Verdict::hint(Kind::Unsupported, "`bowline status` shows what there is")
         }
-        E::StaterootName(_) => Verdict::new(Kind::Usage),
+        E::StaterootName(_) | E::Edit(EditError::Karg(_)) => Verdict::new(Kind::Usage),
+        E::Obstacle { .. } => Verdict::hint(
+            Kind::Unsupported,
+            "write the argument without this character, or boot with systemd-boot",
+        ),
+        E::Edit(EditError::Several { .. }) => {
+            Verdict::hint(Kind::Usage, "say which one is meant: KEY=VALUE")
+        }
+        E::Edit(_) => Verdict::hint(Kind::Usage, "`bowline kargs` lists what there is"),
     }
 }
 

@@ -35,6 +35,8 @@ fn kernel(checksum: &str, bytes: u64) -> Kernel {
 
 fn host(deployments: Vec<Deployment>) -> Snapshot {
     Snapshot {
+        image_kargs: vec![ImageKargs::default(); deployments.len()],
+        bootloader: Bootloader::Grub,
         deployments,
         room: Room {
             free: FreeSpace {
@@ -54,6 +56,8 @@ fn wish(commit: &str, image_text: &str) -> Wish {
         stateroot: None,
         retain: false,
         explicit: true,
+        arch: "amd64".into(),
+        kargs: Vec::new(),
     }
 }
 
@@ -65,6 +69,7 @@ fn tree() -> TreeFacts {
     TreeFacts {
         kernel: Some(kernel("k2", 10 << 20)),
         etc_bytes: 1 << 20,
+        kargs: ImageKargs::default(),
     }
 }
 
@@ -355,5 +360,76 @@ proptest! {
             prop_assert!(!plan.drop_images.contains(&image));
         }
         prop_assert!(!plan.drop_images.contains(&image(B).imgref));
+    }
+}
+
+/// An image that asks for arguments.
+fn asking(line: &str) -> ImageKargs {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("usr/lib/bowline/kargs.d");
+    std::fs::create_dir_all(&path).unwrap();
+    std::fs::write(path.join("x.yaml"), format!("kargs: ['{line}']\n")).unwrap();
+    ImageKargs::read(&crate::sys::tree::DirTree::open(dir.path()).unwrap()).unwrap()
+}
+
+#[test]
+fn arguments_of_images_come_and_go() {
+    let mut host = host(vec![deployment("a", Slot::Booted, A)]);
+    host.deployments[0].kargs = vec!["root=1".into(), "old".into(), "both".into()];
+    host.image_kargs = vec![asking("old both")];
+    let tree = |line: &str| TreeFacts {
+        kargs: asking(line),
+        ..tree()
+    };
+    let planned = |line: &str| match super::plan(&host, &wish("b", A), &tree(line)).unwrap() {
+        Decision::Deploy(plan) => *plan,
+        other => panic!("expected a plan, got {other:?}"),
+    };
+    let plan = planned("both new");
+    assert_eq!(plan.kargs, ["root=1", "both", "new"]);
+    let record = plan.origin.get("bowline", "image-kargs");
+    assert_eq!(record.as_deref(), Some("both new"));
+    assert_eq!(planned("").kargs, ["root=1"]);
+}
+
+#[test]
+fn a_first_deployment_gets_what_image_and_installer_ask_for() {
+    let host = host(vec![]);
+    let tree = TreeFacts {
+        kargs: asking("console=ttyS0 quiet"),
+        ..tree()
+    };
+    let add = |text: &str| Edit::Append(crate::boot::kargs::Karg::new(text).unwrap());
+    let wish = Wish {
+        kargs: vec![
+            Edit::DeleteAll("quiet".into()),
+            add("root=UUID=1"),
+            add("console=tty0"),
+        ],
+        ..wish("a", A)
+    };
+    let Decision::Deploy(plan) = super::plan(&host, &wish, &tree).unwrap() else {
+        panic!("expected a plan");
+    };
+    assert_eq!(plan.kargs, ["console=ttyS0", "root=UUID=1", "console=tty0"]);
+}
+
+#[test]
+fn an_image_whose_arguments_grub_would_break_is_refused() {
+    let mut host = host(vec![deployment("a", Slot::Booted, A)]);
+    let tree = TreeFacts {
+        kargs: asking("x=$y"),
+        ..tree()
+    };
+    let plan = |host: &Snapshot| super::plan(host, &wish("b", A), &tree);
+    let refused = DeployError::Obstacle {
+        arg: "x=$y".into(),
+        character: '$',
+    };
+    assert_eq!(plan(&host), Err(refused));
+    // Only our own GRUB configuration is known to break.
+    for bootloader in [Bootloader::None, Bootloader::SystemdBoot] {
+        host.bootloader = bootloader;
+        assert!(plan(&host).is_ok(), "{bootloader:?}");
     }
 }
