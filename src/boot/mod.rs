@@ -18,6 +18,7 @@ pub mod kargs;
 pub mod kargs_d;
 pub mod kargs_edit;
 pub mod loader;
+pub mod mirror;
 mod setup;
 
 pub use counting::{Tries, arm, bless, disarm, tries};
