@@ -9,11 +9,12 @@
 //!
 //! A room imports only rooms on lower floors; `tests/layering.rs` keeps it true.
 
+pub mod boot;
 pub mod cli;
 pub mod config;
-pub mod boot;
 pub mod deploy;
 pub mod health;
+pub mod etc_merge;
 pub mod host;
 pub mod image;
 pub mod install;
