@@ -7,6 +7,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 
 use super::install::args::InstallArgs;
+use super::kargs::args::KargsArgs;
 
 /// Keep an image-based Linux host up to date from a container registry.
 #[derive(Debug, Parser)]
@@ -57,6 +58,8 @@ pub enum Command {
     Upgrade(UpgradeArgs),
     /// Make the previous deployment boot next; a second time undoes it
     Rollback(RollbackArgs),
+    /// List or change the kernel arguments of what boots next
+    Kargs(KargsArgs),
     /// Show what runs, what boots next, and what is kept
     Status(StatusArgs),
     /// Work with images in a repository, without deploying them
@@ -81,7 +84,11 @@ impl Command {
             Self::Install(args) => args.command.fetch_args(),
             Self::Rebase(args) => Some(&args.fetch),
             Self::Upgrade(args) => Some(&args.fetch),
-            Self::Rollback(_) | Self::Status(_) | Self::Completion(_) | Self::Man(_) => None,
+            Self::Kargs(_)
+            | Self::Rollback(_)
+            | Self::Status(_)
+            | Self::Completion(_)
+            | Self::Man(_) => None,
         }
     }
 }

@@ -49,6 +49,10 @@ pub struct Environment {
     pub registries_conf: Option<PathBuf>,
     /// `REGISTRY_AUTH_FILE`: registry credentials, instead of the usual places.
     pub authfile: Option<PathBuf>,
+    /// `VISUAL`, else `EDITOR`: a command, perhaps with options.
+    pub editor: Option<String>,
+    /// `TMPDIR`.
+    pub tmpdir: Option<PathBuf>,
 }
 
 impl Environment {
@@ -59,6 +63,7 @@ impl Environment {
                 .filter(|v| !v.is_empty())
                 .map(PathBuf::from)
         };
+        let text = |name| env::var(name).ok().filter(|v| !v.trim().is_empty());
         Self {
             home: path("HOME"),
             xdg_config_home: path("XDG_CONFIG_HOME"),
@@ -66,7 +71,19 @@ impl Environment {
             policy: path("CONTAINERS_POLICY_JSON"),
             registries_conf: path("CONTAINERS_REGISTRIES_CONF"),
             authfile: path("REGISTRY_AUTH_FILE"),
+            editor: text("VISUAL").or_else(|| text("EDITOR")),
+            tmpdir: path("TMPDIR"),
         }
+    }
+
+    /// The command that edits a text.
+    pub fn editor(&self) -> String {
+        self.editor.clone().unwrap_or_else(|| "vi".into())
+    }
+
+    /// Where files go that nobody needs for long.
+    pub fn temporary(&self) -> PathBuf {
+        self.tmpdir.clone().unwrap_or_else(|| "/tmp".into())
     }
 
     /// The part that leads to files about registries.

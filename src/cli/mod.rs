@@ -7,6 +7,7 @@ mod context;
 pub mod exit;
 pub mod image;
 pub mod install;
+pub mod kargs;
 mod man;
 mod output;
 mod progress_fd;
@@ -58,6 +59,7 @@ fn run(command: &Command, context: &Context) -> anyhow::Result<Outcome> {
         Command::Rebase(args) => rebase::run(args, context),
         Command::Upgrade(args) => upgrade::run(args, context),
         Command::Rollback(args) => rollback::run(args, context),
+        Command::Kargs(args) => kargs::run(args, context),
         Command::Status(args) => status::run(args, context),
         Command::Completion(args) => completion::run(args, context),
         Command::Man(args) => man::run(args, context),

@@ -168,7 +168,7 @@ pub fn rollback(
 }
 
 /// A deployment with a checksum that fits a line.
-fn name(id: &DeploymentId) -> String {
+pub(super) fn name(id: &DeploymentId) -> String {
     format!(
         "{}/{}.{}",
         id.stateroot,

@@ -72,6 +72,11 @@ impl Kargs {
         }
     }
 
+    /// What the image asks for and somebody removed here.
+    pub fn left_out(&self) -> KernelArgs {
+        self.image.filtered(|arg| !self.args.contains(arg))
+    }
+
     /// The arguments for a successor whose image asks for `asked`: what only the old image asked
     /// for goes, what is newly asked for comes. What was asked for before and is not here was
     /// removed by somebody, and stays away.

@@ -4,6 +4,5 @@
 pub mod bulk;
 pub mod command;
 pub mod fs;
-pub mod mount;
 pub mod tool;
 pub mod tree;

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, Subcommand, ValueEnum};
 
 use crate::cli::args::FetchArgs;
-use crate::config::human::{HumanError, Size};
+use crate::install::{InstallError, Size};
 
 /// Arguments of `install`.
 #[derive(Debug, Args)]
@@ -131,6 +131,6 @@ pub enum FirmwareArg {
     Both,
 }
 
-fn size(text: &str) -> Result<Size, HumanError> {
+fn size(text: &str) -> Result<Size, InstallError> {
     text.parse()
 }
