@@ -9,10 +9,11 @@
 //!
 //! A room imports only rooms on lower floors; `tests/layering.rs` keeps it true.
 
+pub mod boot;
 pub mod cli;
 pub mod config;
-pub mod boot;
 pub mod deploy;
+pub mod etc_merge;
 pub mod health;
 pub mod host;
 pub mod image;

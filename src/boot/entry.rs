@@ -82,6 +82,19 @@ impl BlsEntry {
         self.lines.insert(at, Line::Pair(key.into(), value.into()));
     }
 
+    /// The same entry with each value changed by `change`, which gets the key too.
+    pub fn map_values<E>(
+        &self,
+        mut change: impl FnMut(&str, &str) -> Result<String, E>,
+    ) -> Result<Self, E> {
+        let mut line = |line: &Line| match line {
+            Line::Pair(key, value) => Ok(Line::Pair(key.clone(), change(key, value)?)),
+            Line::Other(text) => Ok(Line::Other(text.clone())),
+        };
+        let lines = self.lines.iter().map(&mut line).collect::<Result<_, E>>()?;
+        Ok(Self { lines })
+    }
+
     /// The kernel arguments, as words.
     pub fn options(&self) -> impl Iterator<Item = &str> {
         self.all("options").flat_map(str::split_ascii_whitespace)

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, Result};
 use fn_error_context::context;
 
-use super::entry::{self, BlsEntry};
+use super::entry::{self, BlsEntry, EntryError};
 
 /// Entries that are read at most; libostree keeps two and what is pinned.
 const MAX_ENTRIES: usize = 1000;
@@ -16,28 +16,31 @@ const MAX_ENTRIES: usize = 1000;
 /// sysroot without any gives an empty list; a file that is no entry is left out.
 #[context("Reading the boot entries of {}", sysroot.display())]
 pub fn entries(sysroot: &Path) -> Result<Vec<(String, BlsEntry)>> {
-    let mut found = read_entries(&sysroot.join("boot/loader/entries"))?;
+    let mut found = Vec::new();
+    for (name, entry) in read_entries(&sysroot.join("boot/loader/entries"))? {
+        match entry {
+            Ok(entry) => found.push((name, entry)),
+            Err(error) => tracing::warn!("boot/loader/entries/{name} is left out: {error}"),
+        }
+    }
     // What has no version cannot be libostree's: it boots last.
     found.sort_by(|(a, x), (b, y)| y.version().cmp(&x.version()).then_with(|| a.cmp(b)));
     Ok(found)
 }
 
-/// The entries of any directory, with their file names, in no order.
-pub(super) fn read_entries(dir: &Path) -> Result<Vec<(String, BlsEntry)>> {
+/// The files of entries in any directory with their names, in no order.
+pub(super) fn read_entries(dir: &Path) -> Result<Vec<(String, Result<BlsEntry, EntryError>)>> {
     let mut found = Vec::new();
     for path in conf_files(dir)? {
-        let size = path.metadata().map(|m| m.len());
-        let limit = u64::try_from(entry::LIMIT)?;
-        if size.with_context(|| path.display().to_string())? > limit {
-            tracing::warn!("{} is too large for a boot entry", path.display());
-            continue;
-        }
-        let bytes = std::fs::read(&path).with_context(|| path.display().to_string())?;
-        let name = path.file_name().and_then(|name| name.to_str());
-        match (name, BlsEntry::parse(&bytes)) {
-            (Some(name), Ok(entry)) => found.push((name.to_owned(), entry)),
-            (_, Err(error)) => tracing::warn!("{}: {error}", path.display()),
-            (None, _) => {}
+        let what = || path.display().to_string();
+        let size = path.metadata().with_context(what)?.len();
+        let size = usize::try_from(size).unwrap_or(usize::MAX);
+        let entry = match size > entry::LIMIT {
+            true => Err(EntryError::TooLarge(size)),
+            false => BlsEntry::parse(&std::fs::read(&path).with_context(what)?),
+        };
+        if let Some(name) = path.file_name().and_then(|name| name.to_str()) {
+            found.push((name.to_owned(), entry));
         }
     }
     Ok(found)

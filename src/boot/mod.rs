@@ -18,6 +18,7 @@ pub mod kargs;
 pub mod kargs_d;
 pub mod kargs_edit;
 pub mod loader;
+pub mod mirror;
 mod setup;
 
 pub use counting::{Tries, arm, bless, disarm, tries};
@@ -29,15 +30,18 @@ pub const GRUB_CFG: &str = include_str!("grub.cfg");
 /// The core image's modules that [`GRUB_CFG`] needs. `linux` must not be among them, nor be loaded
 /// by itself from `$prefix`: its commands have the names of the entries' keys. It belongs into the
 /// core image's memory disk, as `linux.mod`.
-pub const GRUB_MODULES: [&str; 11] = [
+pub const GRUB_MODULES: [&str; 14] = [
     "normal",
     "configfile",
     "echo",
     "test",
+    "true",
     "regexp",
     "loadenv",
+    "boot",
     "sleep",
     "ls",
+    "cat",
     "minicmd",
     "serial",
     "terminal",

@@ -1,9 +1,12 @@
 //! What an installation will be, decided from what the user says, what the image says, and the
-//! architecture. Pure.
+//! architecture, in this order. Pure.
 
 use super::InstallError;
-use super::partition::{Layout, MIB};
-use super::request::{DiskRequest, Firmware, Loader, RootType, Wanted};
+use super::partition::{Layout, MIB, PartitionPlan};
+use super::request::{DiskRequest, Wanted};
+use crate::boot::Bootloader;
+use crate::config::InstallConfig;
+use crate::config::install::{Firmware, Loader, RootFs};
 
 /// Bytes of the EFI system partition where it holds GRUB alone.
 const ESP_SMALL: u64 = 128 * MIB;
@@ -14,36 +17,53 @@ const ESP_KERNELS: u64 = 1024 * MIB;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Boots {
     /// The boot loader.
-    pub loader: Loader,
-    /// For which firmware.
-    pub firmware: Firmware,
+    pub loader: Bootloader,
+    /// Whether it boots with BIOS.
+    pub bios: bool,
+    /// Whether it boots with UEFI.
+    pub uefi: bool,
 }
 
 impl Boots {
-    /// Decides; what the user says goes first.
-    pub fn choose(wanted: &Wanted) -> Result<Self, InstallError> {
-        let loader = wanted.loader.unwrap_or(Loader::Grub);
+    /// Decides.
+    pub fn choose(wanted: &Wanted, config: &InstallConfig) -> Result<Self, InstallError> {
+        let loader = wanted.loader.or(config.bootloader.map(of_config));
+        let loader = loader.unwrap_or(Bootloader::Grub);
         let has_bios = matches!(&*wanted.arch, "amd64" | "386");
         let all = match (loader, has_bios) {
-            (Loader::SystemdBoot, _) | (_, false) => Firmware::Uefi,
-            (Loader::Grub | Loader::None, true) => Firmware::Both,
+            (Bootloader::SystemdBoot, _) | (_, false) => Firmware::Uefi,
+            (Bootloader::Grub | Bootloader::None, true) => Firmware::Both,
         };
-        let firmware = wanted.firmware.unwrap_or(all);
-        if loader == Loader::SystemdBoot && firmware.bios() {
-            return Err(options(
-                "systemd-boot boots with UEFI only: choose --firmware uefi, or --bootloader grub",
-            ));
-        }
-        if firmware.bios() && !has_bios {
-            let text = format!("machines of architecture {} have no BIOS", wanted.arch);
-            return Err(InstallError::Options(text));
-        }
-        if wanted.generic && firmware != all {
+        if wanted.generic && wanted.firmware.is_some_and(|firmware| firmware != all) {
             return Err(options(
                 "--generic-image makes a disk for any machine: leave --firmware away",
             ));
         }
-        Ok(Self { loader, firmware })
+        let named = wanted
+            .firmware
+            .or(config.firmware.filter(|_| !wanted.generic));
+        let firmware = named.unwrap_or(all);
+        let bios = matches!(firmware, Firmware::Bios | Firmware::Both);
+        let uefi = matches!(firmware, Firmware::Uefi | Firmware::Both);
+        if loader == Bootloader::SystemdBoot && bios {
+            return Err(options(
+                "systemd-boot boots with UEFI only: choose --firmware uefi, or --bootloader grub",
+            ));
+        }
+        if bios && !has_bios {
+            let text = format!("machines of architecture {} have no BIOS", wanted.arch);
+            return Err(InstallError::Options(text));
+        }
+        Ok(Self { loader, bios, uefi })
+    }
+}
+
+/// The boot loader that an image names. GRUB of confidential clusters is refused before.
+const fn of_config(loader: Loader) -> Bootloader {
+    match loader {
+        Loader::Grub | Loader::GrubCc => Bootloader::Grub,
+        Loader::Systemd => Bootloader::SystemdBoot,
+        Loader::None => Bootloader::None,
     }
 }
 
@@ -57,42 +77,88 @@ pub struct DiskChoice {
     /// How it boots.
     pub boots: Boots,
     /// Type of its root file system.
-    pub root_type: RootType,
+    pub root_fs: RootFs,
     /// What its partition table must have.
     pub layout: Layout,
 }
 
 impl DiskChoice {
     /// Decides; `sector` is the size of the disk's sectors in bytes.
-    pub fn choose(request: &DiskRequest, sector: u64) -> Result<Self, InstallError> {
-        let boots = Boots::choose(&request.wanted)?;
-        if boots.firmware.bios() && boots.loader == Loader::Grub && sector != 512 {
+    pub fn choose(
+        request: &DiskRequest,
+        config: &InstallConfig,
+        sector: u64,
+    ) -> Result<Self, InstallError> {
+        let boots = Boots::choose(&request.wanted, config)?;
+        if boots.bios && boots.loader == Bootloader::Grub && sector != 512 {
             return Err(InstallError::unsupported(
-                format!("BIOS does not boot from disks with sectors of {sector} bytes"),
+                format!("GRUB for BIOS does not boot from sectors of {sector} bytes"),
                 "choose --firmware uefi",
             ));
         }
         let esp = match boots.loader {
-            Loader::SystemdBoot => ESP_KERNELS,
-            Loader::Grub | Loader::None => ESP_SMALL,
+            Bootloader::SystemdBoot => ESP_KERNELS,
+            Bootloader::Grub | Bootloader::None => ESP_SMALL,
         };
+        let root_fs = request.root_fs.or(config.root_fs_type);
         Ok(Self {
             boots,
-            root_type: request.root_type.unwrap_or_default(),
+            root_fs: root_fs.unwrap_or(RootFs::Ext4),
             layout: Layout {
-                bios: boots.firmware.bios(),
-                esp: boots.firmware.uefi().then_some(esp),
-                root: request.root_size.map(|size| size.0),
+                bios: boots.bios,
+                esp: boots.uefi.then_some(esp),
+                root: request.root_size.or(config.root_size),
                 arch: request.wanted.arch.clone(),
             },
         })
     }
+
+    /// Its partitions on a disk of `size` bytes.
+    pub fn plan(&self, size: u64) -> Result<PartitionPlan, InstallError> {
+        PartitionPlan::new(&self.layout, size)
+    }
 }
 
-/// Kernel arguments of a system whose root file system has this UUID.
-pub fn kargs(uuid: &str, wanted: &Wanted) -> Vec<String> {
+/// Kernel arguments that lead to the root file system; `found` is how it is found without a word
+/// of the image, such as `UUID=…`.
+pub fn root_kargs(found: &str, config: &InstallConfig, loader: Bootloader) -> Vec<String> {
+    // Only systemd-boot tells systemd from which disk it was loaded.
+    let by_type = config.discoverable_partitions == Some(true) && loader == Bootloader::SystemdBoot;
+    let root = match &config.root_mount_spec {
+        Some(spec) if spec.is_empty() => None,
+        Some(spec) => Some(spec.as_str()),
+        None if by_type => None,
+        None => Some(found),
+    };
+    let mut kargs: Vec<String> = root
+        .map(|root| format!("root={root}"))
+        .into_iter()
+        .collect();
     // The root file system is writable; what must not be written is bind-mounted read-only.
-    let mut kargs = vec![format!("root=UUID={uuid}"), "rw".into()];
-    kargs.extend(wanted.kargs.iter().cloned());
+    kargs.push("rw".into());
     kargs
 }
+
+/// All kernel arguments of the installed system: `root` first, then those of the image (less what
+/// its install configuration deletes), then those of this machine.
+pub fn kargs(
+    root: Vec<String>,
+    image: Vec<String>,
+    config: &InstallConfig,
+    wanted: &Wanted,
+) -> Vec<String> {
+    let deleted = |karg: &String| {
+        let key = karg.split('=').next().unwrap_or_default();
+        config
+            .karg_deletes
+            .iter()
+            .any(|gone| gone == karg || gone == key)
+    };
+    let mut kargs = root;
+    kargs.extend(image.into_iter().filter(|karg| !deleted(karg)));
+    kargs.extend(config.kargs.iter().chain(&wanted.kargs).cloned());
+    kargs
+}
+
+#[cfg(test)]
+mod tests;

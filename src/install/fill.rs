@@ -8,11 +8,11 @@ use std::sync::Arc;
 use anyhow::{Context as _, Result};
 use fn_error_context::context;
 
-use super::InstallError;
 use super::request::Wanted;
-use crate::boot::kargs::Karg;
-use crate::boot::kargs_edit::Edit;
+use super::{InstallError, choice};
+use crate::config::InstallConfig;
 use crate::deploy::{self, Decision, Wish};
+use crate::image::SignatureSource;
 use crate::progress::{Event, Phase};
 use crate::pull::{self, Prepared, PullOptions};
 use crate::repo::{ImageRecord, Repo};
@@ -90,27 +90,48 @@ pub fn only(repo: &Repo, fetched: &Fetched) -> Result<()> {
     Ok(())
 }
 
-/// Deploys the fetched image; it follows what the request says, and boots with `kargs`.
+/// How the fetched image wants to be installed.
+#[context("Reading how {} wants to be installed", wanted.image.imgref)]
+pub fn config(
+    sysroot: &LockedSysroot,
+    wanted: &Wanted,
+    fetched: &Fetched,
+) -> Result<InstallConfig> {
+    let tree = sysroot.commit_tree(&fetched.record.commit)?;
+    let config = InstallConfig::load(&tree, &wanted.arch)?;
+    config.check()?;
+    if config.enforce_container_sigpolicy == Some(true) {
+        let mut image = wanted.image.clone();
+        image.sigverify = SignatureSource::ContainerPolicy;
+        trust::check(&image, &fetched.record.manifest, &wanted.policy)?;
+    }
+    Ok(config)
+}
+
+/// Deploys the fetched image; it follows what the request says. It boots with the arguments in
+/// `root`, then those of image and machine.
 #[context("Deploying {}", wanted.image.imgref)]
 pub fn deploy(
     sysroot: &LockedSysroot,
     wanted: &Wanted,
     fetched: &Fetched,
-    kargs: Vec<String>,
+    config: &InstallConfig,
+    root: Vec<String>,
 ) -> Result<Deployed> {
     wanted.progress.event(Event::Phase(Phase::Deploy));
-    sysroot.configure(&REPO_CONFIG)?;
+    let mut settings = REPO_CONFIG.to_vec();
+    if let Some(appended) = &config.bls_append_except_default {
+        settings.push(("bls-append-except-default", appended));
+    }
+    sysroot.configure(&settings)?;
     let wish = Wish {
         image: wanted.image.clone(),
         commit: fetched.record.commit.clone(),
-        stateroot: wanted.stateroot.clone(),
+        stateroot: wanted.stateroot.clone().or(config.stateroot.clone()),
         retain: false,
         explicit: true,
         arch: wanted.arch.clone(),
-        kargs: kargs
-            .iter()
-            .map(|arg| Ok(Edit::Append(Karg::new(arg)?)))
-            .collect::<Result<_>>()?,
+        kargs: Vec::new(),
     };
     let tree = sysroot.tree_facts(&fetched.record.commit)?;
     let plan = deploy::plan(&deploy::snapshot(sysroot)?, &wish, &tree)?;
@@ -119,6 +140,7 @@ pub fn deploy(
         return Err(InstallError::Options(taken).into());
     };
     plan.origin = plan.origin.following(&wanted.target_image);
+    plan.kargs = choice::kargs(root, plan.kargs, config, wanted);
     let id = deploy::carry_out(sysroot, &plan)?;
     // Also names the refs that hold the deployment's commit.
     sysroot.clean_deployments()?;

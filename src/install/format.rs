@@ -2,16 +2,18 @@
 //! in, a file system with the same tree goes out. ext4 and Btrfs are made without mounting
 //! anything; XFS needs a loop device and is mounted where nobody else sees it.
 
+use std::fs::File;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result};
 use fn_error_context::context;
 
 use super::partition::Partition;
-use super::request::RootType;
 use super::{InstallError, Target};
+use crate::config::install::RootFs;
 use crate::sys::bulk;
-use crate::sys::tool::Tool;
+use crate::sys::mount::{LoopDevice, PrivateMount};
+use crate::sys::tool::{Tool, ToolMissing};
 
 /// Features of ext4, all of them named, as the defaults of mke2fs differ: no GRUB of before 2.12
 /// reads `metadata_csum_seed` and `orphan_file`. `verity` allows fs-verity on any file.
@@ -29,7 +31,7 @@ const INODE: u64 = 256;
 #[derive(Debug)]
 pub struct Root<'a> {
     /// Its type.
-    pub kind: RootType,
+    pub kind: RootFs,
     /// Its UUID.
     pub uuid: &'a str,
     /// Where it goes.
@@ -55,12 +57,13 @@ pub fn check_size(content: &Path, place: &Partition) -> Result<()> {
     Ok(())
 }
 
-/// Makes the file system with its content.
+/// Makes the file system with its content. `scratch` is a path for an image of it.
 #[context("Making the root file system ({})", root.kind.name())]
-pub fn make(target: &Target, root: &Root<'_>) -> Result<()> {
+pub fn make(target: &Target, root: &Root<'_>, scratch: &Path) -> Result<()> {
     match root.kind {
-        RootType::Ext4 => ext4(target, root),
-        RootType::Btrfs | RootType::Xfs => Err(InstallError::unsupported("x", "y").into()),
+        RootFs::Ext4 => ext4(target, root),
+        RootFs::Btrfs => btrfs(target, root, scratch),
+        RootFs::Xfs => xfs(target, root).map_err(no_loop),
     }
 }
 
@@ -86,6 +89,45 @@ fn ext4(target: &Target, root: &Root<'_>) -> Result<()> {
     deployments
         .iter()
         .try_for_each(|dir| make_immutable(&place, dir))
+}
+
+/// mkfs.btrfs knows no offsets: it makes an image with holes, which is copied.
+fn btrfs(target: &Target, root: &Root<'_>, image: &Path) -> Result<()> {
+    bulk::remove(image)?;
+    File::create_new(image)?.set_len(root.place.size)?;
+    Tool::new("mkfs.btrfs")
+        .args(["-q", "-f", "-L", LABEL, "-U", root.uuid, "--rootdir"])
+        .arg(root.content)
+        .arg(image)
+        .run()?;
+    target.copy(image, root.place.start)?;
+    bulk::remove(image)
+}
+
+/// mkfs.xfs does not take a directory, so the kernel must write the files.
+fn xfs(target: &Target, root: &Root<'_>) -> Result<()> {
+    let device = LoopDevice::new(target.path(), root.place.start, root.place.size)?;
+    let format = Tool::new("mkfs.xfs").args(["-q", "-f", "-L", LABEL, "-m"]);
+    let format = format.arg(format!("uuid={}", root.uuid));
+    format.arg(device.path()).run()?;
+    let mount = PrivateMount::new(device.path(), RootFs::Xfs.name())?;
+    let copy = Tool::new("cp").args(["--archive", "--sparse=auto"]);
+    copy.arg(root.content.join("."))
+        .arg(mount.path().join("."))
+        .run()?;
+    for dir in immutable_dirs(root.content)? {
+        let dir = dir.strip_prefix("/").unwrap_or(&dir);
+        bulk::set_immutable(&mount.path().join(dir), true)?;
+    }
+    mount.sync()
+}
+
+fn no_loop(error: anyhow::Error) -> anyhow::Error {
+    if error.downcast_ref::<ToolMissing>().is_some() {
+        return error;
+    }
+    let what = format!("XFS needs a loop device and a kernel that mounts XFS: {error:#}");
+    InstallError::unsupported(what, "choose --filesystem ext4 or btrfs").into()
 }
 
 /// The directories below `content` that libostree made immutable: absolute paths in it.

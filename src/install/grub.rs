@@ -9,7 +9,8 @@ use anyhow::{Context as _, Result};
 use fn_error_context::context;
 
 use super::InstallError;
-use super::request::RootType;
+use crate::boot::{self, Grubenv};
+use crate::config::install::RootFs;
 use crate::sys::bulk;
 use crate::sys::tool::Tool;
 
@@ -19,29 +20,19 @@ const MAKERS: [&str; 2] = ["grub-mkimage", "grub2-mkimage"];
 const PROGRAM_DIRS: [&str; 2] = ["usr/bin", "usr/sbin"];
 /// Where GRUB's modules are in a tree, one directory for each platform.
 const MODULE_DIRS: [&str; 3] = ["usr/lib/grub", "usr/lib/grub2", "usr/share/grub2"];
-/// Modules of every core image: to find the root file system, to run the configuration, and what
-/// the module `linux` needs. `linux` itself is loaded from the memory disk, see the configuration.
-const MODULES: [&str; 28] = [
+/// Modules of every core image, beside those that the configuration needs: to find the root file
+/// system, to boot, and what the module `linux` is built on. `linux` itself is loaded from the
+/// memory disk.
+const MODULES: [&str; 17] = [
     "part_gpt",
     "part_msdos",
     "search",
     "search_fs_uuid",
     "search_label",
     "search_fs_file",
-    "configfile",
-    "normal",
-    "echo",
-    "test",
     "true",
-    "regexp",
-    "loadenv",
-    "serial",
-    "terminal",
-    "sleep",
     "reboot",
     "halt",
-    "minicmd",
-    "ls",
     "cat",
     "memdisk",
     "tar",
@@ -105,7 +96,7 @@ pub struct Boot {
     /// UUID of the file system with `boot/grub`.
     pub uuid: String,
     /// Its type.
-    pub root_type: RootType,
+    pub root_fs: RootFs,
     /// Path of GRUB's directory in that file system, such as `/boot/grub`.
     pub dir: String,
 }
@@ -172,7 +163,7 @@ impl Grub {
         let tool = tool.arg(inside.join("early.cfg")).arg("-m");
         let tool = tool.arg(inside.join("memdisk.tar"));
         let tool = tool.arg("-o").arg(inside.join("core.img"));
-        tool.args(self.module_names(boot.root_type)).run()?;
+        tool.args(self.module_names(boot.root_fs)).run()?;
         Ok(fs::read(work.path.join("core.img"))?)
     }
 
@@ -189,17 +180,18 @@ impl Grub {
         Ok(archive.into_inner()?)
     }
 
-    fn module_names(&self, root_type: RootType) -> Vec<&'static str> {
-        let of_root = match root_type {
-            RootType::Ext4 => "ext2",
-            RootType::Xfs => "xfs",
-            RootType::Btrfs => "btrfs",
+    fn module_names(&self, root_fs: RootFs) -> Vec<&'static str> {
+        let of_root = match root_fs {
+            RootFs::Ext4 => "ext2",
+            RootFs::Xfs => "xfs",
+            RootFs::Btrfs => "btrfs",
         };
         let dir = self.root.join(&self.modules);
         let there = |name: &&str| dir.join(format!("{name}.mod")).exists();
         // The system partition may be what is searched, too.
         let mut names = vec!["fat", of_root];
         names.extend(MODULES);
+        names.extend(boot::GRUB_MODULES);
         names.extend(IF_THERE.into_iter().filter(there));
         names
     }
@@ -242,15 +234,14 @@ impl Drop for Work {
     }
 }
 
-/// Writes GRUB's configuration and an empty environment block below `boot` of a sysroot.
+/// Writes GRUB's configuration and an empty environment block to `boot/grub`.
 #[context("Writing GRUB's configuration")]
 pub fn write_config(boot: &Path) -> Result<()> {
     let dir = boot.join("grub");
     fs::create_dir_all(&dir)?;
-    let mut grubenv = b"# GRUB Environment Block\n".to_vec();
-    grubenv.resize(1024, b'#');
-    fs::write(dir.join("grubenv"), grubenv)?;
-    Ok(fs::write(dir.join("grub.cfg"), include_str!("grub.cfg"))?)
+    let grubenv = dir.join("grubenv");
+    Grubenv::read_or_new(&grubenv)?.write(&grubenv)?;
+    Ok(fs::write(dir.join("grub.cfg"), boot::GRUB_CFG)?)
 }
 
 #[cfg(test)]

@@ -12,7 +12,7 @@ use super::choice::Boots;
 use super::embed::{self, Embedding};
 use super::grub::{self, Grub};
 use super::partition::Partition;
-use super::request::Loader;
+use crate::boot::Bootloader;
 
 /// Where a boot loader is installed to, and what it must find.
 #[derive(Debug)]
@@ -37,22 +37,22 @@ pub struct Site<'a> {
 #[context("Installing the boot loader")]
 pub fn prepare(site: &Site<'_>) -> Result<Option<Embedding>> {
     match site.boots.loader {
-        Loader::Grub => grub(site),
-        Loader::SystemdBoot => Err(InstallError::unsupported("systemd-boot", "grub").into()),
-        Loader::None => Ok(None),
+        Bootloader::Grub => grub(site),
+        Bootloader::SystemdBoot => Err(InstallError::unsupported("systemd-boot", "grub").into()),
+        Bootloader::None => Ok(None),
     }
 }
 
 fn grub(site: &Site<'_>) -> Result<Option<Embedding>> {
     grub::write_config(site.boot)?;
-    if site.boots.firmware.uefi() {
+    if site.boots.uefi {
         let grub = find(site, true)?;
         let file = grub.efi_name().context("GRUB for UEFI has no file name")?;
         let dir = site.esp.join("EFI/BOOT");
         fs::create_dir_all(&dir)?;
         fs::write(dir.join(file), grub.core_image(&site.root)?)?;
     }
-    let Some(place) = site.bios.filter(|_| site.boots.firmware.bios()) else {
+    let Some(place) = site.bios.filter(|_| site.boots.bios) else {
         return Ok(None);
     };
     let grub = find(site, false)?;

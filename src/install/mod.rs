@@ -23,14 +23,13 @@ mod loader;
 mod partition;
 mod request;
 mod scratch;
-mod setup;
 mod table;
 mod target;
 mod to_disk;
 
 pub use choice::Boots;
 pub use error::InstallError;
-pub use request::{DiskRequest, Firmware, Installed, Loader, RootType, Size, Wanted};
+pub use request::{DiskRequest, Installed, Wanted};
 pub use to_disk::to_disk;
 
 use scratch::Scratch;

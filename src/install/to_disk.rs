@@ -23,7 +23,9 @@ use super::fill;
 use super::partition::{PartitionPlan, Role};
 use super::request::{DiskRequest, Installed};
 use super::table::{self, Ids};
-use super::{InstallError, Scratch, Target, esp, format, grub, keys, loader, setup};
+use super::{InstallError, Scratch, Target, esp, format, grub, keys, loader};
+use crate::boot::BootSetup;
+use crate::config::InstallConfig;
 
 /// Installs to a disk or plain file.
 #[context("Installing to {}", request.target.display())]
@@ -31,25 +33,24 @@ pub async fn to_disk(request: &DiskRequest) -> Result<Installed> {
     super::check_root()?;
     let target = Target::open(&request.target)?;
     check_blank(&target, request.wipe)?;
-    let choice = DiskChoice::choose(request, target.sector())?;
     // A disk that is too small for any system is refused before anything is fetched.
-    let plan = PartitionPlan::new(&choice.layout, target.size())?;
+    let blank = InstallConfig::default();
+    DiskChoice::choose(request, &blank, target.sector())?.plan(target.size())?;
     let mut scratch = Scratch::open(&request.scratch, target.path())?;
     let sysroot = scratch.sysroot()?;
-    let fetched = fill::fetch(&sysroot, &request.wanted).await?;
+    let wanted = &request.wanted;
+    let fetched = fill::fetch(&sysroot, wanted).await?;
     scratch.keep();
     fill::only(&sysroot.repo()?, &fetched)?;
     yield_now().await;
 
-    let disk = Disk {
-        ids: Ids::new(&plan),
-        uuid: Uuid::new_v4().to_string(),
-        choice,
-        plan,
-    };
-    let kargs = choice::kargs(&disk.uuid, &request.wanted);
-    let deployed = fill::deploy(&sysroot, &request.wanted, &fetched, kargs)?;
-    if let Some(root_keys) = &request.wanted.root_keys {
+    let config = fill::config(&sysroot, wanted, &fetched)?;
+    let choice = DiskChoice::choose(request, &config, target.sector())?;
+    let disk = Disk::new(choice, target.size())?;
+    let root = format!("UUID={}", disk.uuid);
+    let root = choice::root_kargs(&root, &config, disk.choice.boots.loader);
+    let deployed = fill::deploy(&sysroot, wanted, &fetched, &config, root)?;
+    if let Some(root_keys) = &wanted.root_keys {
         keys::write(&deployed.tree, root_keys)?;
     }
     let embedding = boot_files(&disk, &scratch, &deployed.tree)?;
@@ -57,14 +58,14 @@ pub async fn to_disk(request: &DiskRequest) -> Result<Installed> {
     write(&target, &scratch, &disk, embedding.as_ref()).await?;
     scratch.finish()?;
     Ok(Installed::new(
-        &request.wanted,
+        wanted,
         disk.choice.boots,
         &fetched,
         deployed,
     ))
 }
 
-/// A disk as it will be.
+/// A disk as it will be, with the names that its parts get.
 #[derive(Debug)]
 struct Disk {
     choice: DiskChoice,
@@ -72,6 +73,18 @@ struct Disk {
     ids: Ids,
     /// UUID of the root file system.
     uuid: String,
+}
+
+impl Disk {
+    fn new(choice: DiskChoice, size: u64) -> Result<Self, InstallError> {
+        let plan = choice.plan(size)?;
+        Ok(Self {
+            ids: Ids::new(&plan),
+            uuid: Uuid::new_v4().to_string(),
+            choice,
+            plan,
+        })
+    }
 }
 
 fn check_blank(target: &Target, wipe: bool) -> Result<()> {
@@ -99,13 +112,15 @@ fn boot_files(disk: &Disk, scratch: &Scratch, tree: &std::path::Path) -> Result<
         esp: &scratch.join("esp"),
         root: grub::Boot {
             uuid: disk.uuid.clone(),
-            root_type: disk.choice.root_type,
+            root_fs: disk.choice.root_fs,
             dir: "/boot/grub".into(),
         },
         bios: disk.plan.find(Role::BiosBoot),
     };
     let embedding = loader::prepare(&site)?;
-    setup::write(&sysroot, site.boots.loader, disk.ids.of(Role::Esp))?;
+    let esp = disk.ids.of(Role::Esp).map(str::to_owned);
+    let bootloader = site.boots.loader;
+    BootSetup { bootloader, esp }.write(&sysroot)?;
     Ok(embedding)
 }
 
@@ -126,12 +141,12 @@ async fn write(
     yield_now().await;
     target.wipe()?;
     let root = format::Root {
-        kind: disk.choice.root_type,
+        kind: disk.choice.root_fs,
         uuid: &disk.uuid,
         place: disk.plan.root(),
         content: &content,
     };
-    format::make(target, &root)?;
+    format::make(target, &root, &scratch.join("root.img"))?;
     yield_now().await;
     if let Some(place) = esp {
         target.zero(place.start, place.size)?;

@@ -29,7 +29,7 @@ pub fn remove(path: &Path) -> Result<()> {
 
 /// Takes the immutable flag off every directory of a tree.
 pub fn clear_immutable(path: &Path) -> io::Result<()> {
-    set_flags(path, false)?;
+    set_immutable(path, false)?;
     for entry in fs::read_dir(path)? {
         let entry = entry?;
         if entry.file_type()?.is_dir() {
@@ -40,7 +40,7 @@ pub fn clear_immutable(path: &Path) -> io::Result<()> {
 }
 
 /// Sets or takes the immutable flag of a directory, where its file system has such flags.
-pub fn set_flags(path: &Path, immutable: bool) -> io::Result<()> {
+pub fn set_immutable(path: &Path, immutable: bool) -> io::Result<()> {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let dir = rustix::fs::open(path, flags, Mode::empty())?;
     let Ok(mut flags) = rustix::fs::ioctl_getflags(&dir) else {

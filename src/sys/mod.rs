@@ -4,5 +4,6 @@
 pub mod bulk;
 pub mod command;
 pub mod fs;
+pub mod mount;
 pub mod tool;
 pub mod tree;

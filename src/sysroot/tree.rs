@@ -100,12 +100,13 @@ fn size(info: &gio::FileInfo) -> u64 {
 }
 
 /// The entries of a directory of the commit; none where there is no such directory.
-fn children(directory: &gio::File) -> Result<Vec<(gio::FileInfo, gio::File)>> {
+pub(super) fn children(directory: &gio::File) -> Result<Vec<(gio::FileInfo, gio::File)>> {
     let flags = gio::FileQueryInfoFlags::NOFOLLOW_SYMLINKS;
     if directory.query_file_type(flags, NO_CANCEL) != gio::FileType::Directory {
         return Ok(Vec::new());
     }
-    let attributes = "standard::name,standard::type,standard::size";
+    let attributes =
+        "standard::name,standard::type,standard::size,standard::symlink-target,unix::*";
     let found = directory.enumerate_children(attributes, flags, NO_CANCEL);
     let entries = found.map_err(from_glib)?;
     let entry = |info: Result<gio::FileInfo, glib::Error>| {

@@ -3,6 +3,9 @@
 use std::fs;
 use std::io::Read as _;
 
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
+
 use crate::scene::{MIB, Scene, run, stderr};
 
 #[test]
@@ -37,11 +40,8 @@ fn a_disk_has_everything_that_boots_it() {
     assert!(scene.esp_file("/EFI/BOOT/BOOTX64.EFI").starts_with(b"MZ"));
 
     scene.with_root(|root| {
-        let repo = format!("--repo={}", root.join("ostree/repo").display());
-        run("ostree", &["fsck", "--quiet", &repo]);
-        let entry = fs::read_to_string(root.join("boot/loader/entries/ostree-1-default.conf"))
-            .or_else(|_| fs::read_to_string(root.join("boot/loader/entries/ostree-1.conf")))
-            .unwrap();
+        check_repo(root);
+        let entry = entry(root);
         let uuid = run(
             "dumpe2fs",
             &["-h", &format!("{}?offset={}", disk.display(), 130 * MIB)],
@@ -66,19 +66,93 @@ fn a_disk_has_everything_that_boots_it() {
         );
         let setup = fs::read_to_string(root.join("ostree/bowline/boot.yaml")).unwrap();
         assert!(setup.starts_with("bootloader: grub\nesp: "), "{setup}");
-        let deploy = root.join("ostree/deploy/default/deploy");
-        let tree = fs::read_dir(deploy)
-            .unwrap()
-            .map(|e| e.unwrap().path())
-            .find(|p| p.is_dir())
-            .unwrap();
-        let flags = run("lsattr", &["-d", tree.to_str().unwrap()]);
-        assert!(flags.split(' ').next().unwrap().contains('i'), "{flags}");
+        let tree = deployment(root, "default");
+        assert!(immutable(&tree));
         assert_eq!(
             fs::read_to_string(tree.join("etc/motd")).unwrap(),
             "version 1\n"
         );
         assert_eq!(tree.join("var").read_dir().unwrap().count(), 0);
+    });
+}
+
+/// What an image says, and what the user says over it.
+const CONFIG: &str = "
+    file /usr/lib/bootc/install/00-os.toml 0 0 644 [install]\\nkargs = [\"console=ttyS0\"]\\nroot-fs-type = \"xfs\"\\n
+    file /usr/lib/bowline/install/10-os.yaml 0 0 644 firmware: uefi\\nstateroot: fixture\\n
+    link /root var/roothome
+";
+
+#[test]
+fn the_image_says_how_it_wants_to_be_installed() {
+    let Some(scene) = Scene::new(CONFIG) else {
+        return;
+    };
+    scene.disk(768 * MIB);
+    fs::write(scene.path("keys"), "ssh-ed25519 AAAA me@here").unwrap();
+    let keys = scene.path("keys").display().to_string();
+    let said = scene.installs(&[
+        "--root-ssh-authorized-keys",
+        &keys,
+        "--target-imgref",
+        "quay.io/a/os:1",
+    ]);
+    assert!(
+        said.contains("GRUB, for UEFI") && said.contains("quay.io/a/os:1"),
+        "{said}"
+    );
+    let names: Vec<_> = scene.partitions().into_iter().map(|p| p.0).collect();
+    assert_eq!(names, ["esp", "root"]);
+    scene.with_root(|root| {
+        assert_eq!(
+            run("stat", &["-f", "-c", "%T", root.to_str().unwrap()]),
+            "xfs\n"
+        );
+        check_repo(root);
+        let entry = entry(root);
+        assert!(entry.contains(" rw console=ttyS0 ostree="), "{entry}");
+        let tree = deployment(root, "fixture");
+        let origin = fs::read_to_string(tree.with_extension("0.origin")).unwrap();
+        assert!(
+            origin.contains("ostree-unverified-registry:quay.io/a/os:1"),
+            "{origin}"
+        );
+        let repo = format!("--repo={}", root.join("ostree/repo").display());
+        let images = run(
+            "ostree",
+            &["refs", &repo, "--list", "ostree/container/image"],
+        );
+        assert_eq!(
+            images.trim(),
+            "ostree/container/image/docker_3A__2F__2F_quay_2E_io/a/os_3A_1"
+        );
+        let snippet =
+            fs::read_to_string(tree.join("etc/tmpfiles.d/bowline-root-ssh.conf")).unwrap();
+        assert!(
+            snippet.contains("f~ /var/roothome/.ssh/authorized_keys 0600 root root -"),
+            "{snippet}"
+        );
+        assert!(immutable(&tree));
+    });
+}
+
+#[test]
+fn btrfs_is_made_without_mounting_anything() {
+    let Some(scene) = Scene::new("") else { return };
+    scene.disk(600 * MIB);
+    scene.installs(&["--filesystem", "btrfs"]);
+    scene.with_root(|root| {
+        assert_eq!(
+            run("stat", &["-f", "-c", "%T", root.to_str().unwrap()]),
+            "btrfs\n"
+        );
+        check_repo(root);
+        let tree = deployment(root, "default");
+        let links = fs::metadata(tree.join("usr/bin/hello")).unwrap().nlink();
+        assert!(
+            links > 1,
+            "the deployment does not share its files with the repository"
+        );
     });
 }
 
@@ -122,4 +196,29 @@ fn what_cannot_be_is_refused_before_the_disk_is_touched() {
     ] {
         scene.refuses(2, args);
     }
+}
+
+fn check_repo(root: &Path) {
+    let repo = format!("--repo={}", root.join("ostree/repo").display());
+    run("ostree", &["fsck", "--quiet", &repo]);
+}
+
+/// The one boot entry.
+fn entry(root: &Path) -> String {
+    let entries = fs::read_dir(root.join("boot/loader/entries")).unwrap();
+    let entries: Vec<_> = entries.map(|entry| entry.unwrap().path()).collect();
+    assert_eq!(entries.len(), 1);
+    fs::read_to_string(&entries[0]).unwrap()
+}
+
+/// The one deployment of a stateroot.
+fn deployment(root: &Path, stateroot: &str) -> PathBuf {
+    let deploy = root.join("ostree/deploy").join(stateroot).join("deploy");
+    let mut entries = fs::read_dir(deploy).unwrap().map(|e| e.unwrap().path());
+    entries.find(|p| p.is_dir()).unwrap()
+}
+
+fn immutable(tree: &Path) -> bool {
+    let flags = run("lsattr", &["-d", tree.to_str().unwrap()]);
+    flags.split(' ').next().unwrap().contains('i')
 }

@@ -69,10 +69,12 @@ impl std::fmt::Display for MirrorName {
 /// Our entries with their names as they are on disk, what boots first at the front.
 pub fn list(esp: &Path) -> Result<Vec<(String, MirrorName, BlsEntry)>> {
     let all = read_entries(&esp.join(ENTRIES))?.into_iter();
-    let ours = all.filter_map(|(file, entry)| Some((MirrorName::parse(&file)?, file, entry)));
-    let mut ours: Vec<_> = ours
-        .map(|(name, file, entry)| (file, name, entry))
-        .collect();
+    // A damaged one is an empty one: its name counts.
+    let ours = all.filter_map(|(file, entry)| {
+        let name = MirrorName::parse(&file)?;
+        Some((file, name, entry.unwrap_or_default()))
+    });
+    let mut ours: Vec<_> = ours.collect();
     ours.sort_by_key(|(_, name, _)| std::cmp::Reverse(name.rank()));
     Ok(ours)
 }

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, Subcommand, ValueEnum};
 
 use crate::cli::args::FetchArgs;
-use crate::install::{InstallError, Size};
+use crate::config::human::{HumanError, Size};
 
 /// Arguments of `install`.
 #[derive(Debug, Args)]
@@ -131,6 +131,6 @@ pub enum FirmwareArg {
     Both,
 }
 
-fn size(text: &str) -> Result<Size, InstallError> {
+fn size(text: &str) -> Result<Size, HumanError> {
     text.parse()
 }

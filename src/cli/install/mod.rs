@@ -14,7 +14,9 @@ use self::args::{
 };
 use super::exit::UsageError;
 use super::{Context, Outcome, reference, render_report, text};
-use crate::install::{self, DiskRequest, Firmware, Installed, Loader, RootType, Wanted};
+use crate::boot::Bootloader;
+use crate::config::install::{Firmware, RootFs};
+use crate::install::{self, DiskRequest, Installed, Wanted};
 use crate::progress::{Event, ProgressSink};
 
 /// The largest file with public keys that is read, in bytes.
@@ -33,8 +35,8 @@ fn to_disk(args: &ToDiskArgs, context: &Context) -> Result<()> {
         wanted: wanted(&args.system, context)?,
         target: args.target.clone(),
         scratch: args.scratch.clone(),
-        root_type: args.filesystem.map(root_type),
-        root_size: args.root_size,
+        root_fs: args.filesystem.map(root_fs),
+        root_size: args.root_size.map(|size| size.0),
         wipe: args.wipe,
     };
     let installed = context.block_on(async {
@@ -104,19 +106,19 @@ fn read_keys(path: &Path) -> Result<String> {
     })
 }
 
-fn root_type(arg: RootTypeArg) -> RootType {
+fn root_fs(arg: RootTypeArg) -> RootFs {
     match arg {
-        RootTypeArg::Ext4 => RootType::Ext4,
-        RootTypeArg::Xfs => RootType::Xfs,
-        RootTypeArg::Btrfs => RootType::Btrfs,
+        RootTypeArg::Ext4 => RootFs::Ext4,
+        RootTypeArg::Xfs => RootFs::Xfs,
+        RootTypeArg::Btrfs => RootFs::Btrfs,
     }
 }
 
-fn loader(arg: LoaderArg) -> Loader {
+fn loader(arg: LoaderArg) -> Bootloader {
     match arg {
-        LoaderArg::Grub => Loader::Grub,
-        LoaderArg::SystemdBoot => Loader::SystemdBoot,
-        LoaderArg::None => Loader::None,
+        LoaderArg::Grub => Bootloader::Grub,
+        LoaderArg::SystemdBoot => Bootloader::SystemdBoot,
+        LoaderArg::None => Bootloader::None,
     }
 }
 
@@ -130,16 +132,17 @@ fn firmware(arg: FirmwareArg) -> Firmware {
 
 /// What was installed, in lines for people.
 fn report(installed: &Installed, place: &str) -> String {
-    let loader = match installed.loader {
-        Loader::Grub => "GRUB",
-        Loader::SystemdBoot => "systemd-boot",
-        Loader::None => "none: install one before you boot it",
+    let boots = installed.boots;
+    let loader = match boots.loader {
+        Bootloader::Grub => "GRUB",
+        Bootloader::SystemdBoot => "systemd-boot",
+        Bootloader::None => "none: install one before you boot it",
     };
-    let firmware = match (installed.loader, installed.firmware) {
-        (Loader::None, _) => "",
-        (_, Firmware::Bios) => ", for BIOS",
-        (_, Firmware::Uefi) => ", for UEFI",
-        (_, Firmware::Both) => ", for BIOS and UEFI",
+    let firmware = match (boots.loader, boots.bios, boots.uefi) {
+        (Bootloader::None, ..) | (_, false, false) => "",
+        (_, true, false) => ", for BIOS",
+        (_, false, true) => ", for UEFI",
+        (_, true, true) => ", for BIOS and UEFI",
     };
     let mut lines = format!(
         "Installed {} to {place}\n  Digest       {}\n",

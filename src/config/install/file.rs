@@ -19,6 +19,17 @@ pub enum RootFs {
     Btrfs,
 }
 
+impl RootFs {
+    /// Its name, as mount(8) knows it.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Xfs => "xfs",
+            Self::Ext4 => "ext4",
+            Self::Btrfs => "btrfs",
+        }
+    }
+}
+
 /// A way to set up a disk.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]

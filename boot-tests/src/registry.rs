@@ -1,0 +1,174 @@
+//! A registry on loopback for one scenario: images are released into it, requests are counted, and it
+//! can go away. Debian's docker-registry; its blobs are hard links into the cache, so that a scenario
+//! starts with all images at no cost.
+
+use std::fs;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Stdio};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail};
+use tempfile::TempDir;
+
+use crate::images::REPOSITORY;
+use crate::{place, tool};
+
+/// For the registry to listen.
+const START: Duration = Duration::from_secs(30);
+
+/// A running registry.
+#[derive(Debug)]
+pub struct Registry {
+    server: Option<Child>,
+    port: u16,
+    directory: TempDir,
+}
+
+impl Registry {
+    /// Starts a registry that has the images of all these storage directories.
+    pub fn start(stock: &[PathBuf]) -> Result<Self> {
+        let directory = TempDir::with_prefix_in("registry-", place::directory("registries")?)?;
+        let storage = directory.path().join("storage");
+        fs::create_dir(&storage)?;
+        for stock in stock {
+            link_storage(stock, &storage)?;
+        }
+        let mut registry = Self {
+            server: None,
+            port: 0,
+            directory,
+        };
+        registry.serve()?;
+        Ok(registry)
+    }
+
+    /// The port on 127.0.0.1.
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// Where the images are on disk.
+    pub fn storage(&self) -> PathBuf {
+        self.directory.path().join("storage")
+    }
+
+    /// The name of an image for programs of the host.
+    pub fn reference(&self, name: &str) -> String {
+        format!("127.0.0.1:{}/{name}", self.port)
+    }
+
+    /// The same with its transport, for programs that want one.
+    pub fn image(&self, name: &str) -> String {
+        format!("docker://{}", self.reference(name))
+    }
+
+    /// Gives the image of a tag another tag as well, as somebody does who releases it.
+    pub fn release(&self, from: &str, to: &str) -> Result<()> {
+        let plain = ["--src-tls-verify=false", "--dest-tls-verify=false"];
+        let names = [from, to].map(|tag| self.image(&format!("{REPOSITORY}:{tag}")));
+        let mut arguments = vec!["copy", "--quiet", "--preserve-digests"];
+        arguments.extend(plain);
+        arguments.extend(names.iter().map(String::as_str));
+        tool::run("skopeo", &arguments)?;
+        Ok(())
+    }
+
+    /// The manifest digest of a tag of the repository of all images.
+    pub fn digest(&self, tag: &str) -> Result<String> {
+        let image = self.image(&format!("{REPOSITORY}:{tag}"));
+        let arguments = [
+            "inspect",
+            "--tls-verify=false",
+            "--no-tags",
+            "--format",
+            "{{.Digest}}",
+        ];
+        let said = tool::run("skopeo", &[&arguments[..], &[&image]].concat())?;
+        Ok(said.trim().to_owned())
+    }
+
+    /// Ends, and leaves its storage under another path.
+    pub fn keep(mut self, path: &Path) -> Result<()> {
+        self.stop();
+        fs::rename(self.storage(), path).context("Keeping a registry's storage")
+    }
+
+    /// Goes away: connections end, and new ones are refused.
+    pub fn stop(&mut self) {
+        if let Some(mut server) = self.server.take() {
+            // Both fail only for a process that has ended already.
+            let _killed = server.kill();
+            let _waited = server.wait();
+        }
+    }
+
+    /// Comes back under the same port.
+    pub fn serve(&mut self) -> Result<()> {
+        self.stop();
+        let path = self.directory.path();
+        let (config, log) = (path.join("config.yml"), path.join("log"));
+        let (storage, port) = (self.storage(), self.port);
+        let text = format!(
+            "version: 0.1\nstorage: {{filesystem: {{rootdirectory: {}}}}}\n\
+             http: {{addr: \"127.0.0.1:{port}\"}}\n",
+            storage.display()
+        );
+        fs::write(&config, text)?;
+        let mut command = tool::tied("docker-registry");
+        command
+            .arg("serve")
+            .arg(&config)
+            .stdin(Stdio::null())
+            .stdout(Stdio::null());
+        command.stderr(fs::File::create(&log)?);
+        self.server = Some(command.spawn().context("Starting docker-registry")?);
+        self.port = listening_port(&log)?;
+        Ok(())
+    }
+}
+
+impl Drop for Registry {
+    fn drop(&mut self) {
+        self.stop();
+    }
+}
+
+/// Waits until the log names the port.
+fn listening_port(log: &Path) -> Result<u16> {
+    let deadline = Instant::now() + START;
+    while Instant::now() < deadline {
+        let text = fs::read_to_string(log)?;
+        let after = text
+            .split_once("listening on 127.0.0.1:")
+            .map(|(_, rest)| rest);
+        let digits = after.and_then(|rest| rest.split(|c: char| !c.is_ascii_digit()).next());
+        if let Some(port) = digits.and_then(|d| d.parse().ok()) {
+            return Ok(port);
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    bail!(
+        "docker-registry did not start: {}",
+        fs::read_to_string(log)?
+    )
+}
+
+/// Copies what is not there yet of a storage directory; blobs, which never change, as hard links.
+fn link_storage(from: &Path, to: &Path) -> Result<()> {
+    for entry in fs::read_dir(from)? {
+        let entry = entry?;
+        let (path, copy) = (entry.path(), to.join(entry.file_name()));
+        if entry.file_type()?.is_dir() {
+            fs::create_dir_all(&copy)?;
+            link_storage(&path, &copy)?;
+        } else if copy.exists() {
+            continue;
+        } else if entry.metadata()?.size() > 4096 {
+            fs::hard_link(&path, &copy)?;
+        } else {
+            fs::copy(&path, &copy)?;
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,52 @@
+//! What scenarios ask a guest, as questions with one answer each.
+
+use anyhow::{Context, Result, ensure};
+use bowline_boot_tests::vm::Vm;
+use serde_json::Value;
+
+/// The version of the image that runs, as the image itself says.
+pub fn version(vm: &mut Vm) -> Result<String> {
+    vm.ok("cat /usr/lib/boot-test/version")
+}
+
+/// Fails unless this version of the image runs.
+pub fn runs_version(vm: &mut Vm, want: &str) -> Result<()> {
+    let have = version(vm)?;
+    ensure!(have == want, "Version {have} runs, not {want}");
+    Ok(())
+}
+
+/// Fails unless the system has finished starting and no unit failed.
+pub fn is_running(vm: &mut Vm) -> Result<()> {
+    let state = vm.run("systemctl is-system-running --wait")?.stdout;
+    let failed = vm.ok("systemctl --failed --no-legend --plain")?;
+    ensure!(
+        state.trim() == "running",
+        "The system is {state}; failed: {failed}"
+    );
+    Ok(())
+}
+
+/// The status as programs read it.
+pub fn status(vm: &mut Vm) -> Result<Value> {
+    let text = vm.ok("bowline status --json")?;
+    serde_json::from_str(&text).with_context(|| format!("Reading the status {text:?}"))
+}
+
+/// The image reference of an entry of the status: `booted`, `staged` or `rollback`.
+pub fn image_of(status: &Value, entry: &str) -> Option<String> {
+    let name = &status["status"][entry]["image"]["image"]["image"];
+    name.as_str().map(str::to_owned)
+}
+
+/// The manifest digest of an entry of the status.
+pub fn digest_of(status: &Value, entry: &str) -> Option<String> {
+    let digest = &status["status"][entry]["image"]["imageDigest"];
+    digest.as_str().map(str::to_owned)
+}
+
+/// Fails unless the text has the words.
+pub fn says(text: &str, words: &str) -> Result<()> {
+    ensure!(text.contains(words), "Nothing says {words:?} in:\n{text}");
+    Ok(())
+}

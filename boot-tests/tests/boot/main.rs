@@ -1,0 +1,10 @@
+//! The scenarios, in the order of their numbers in CONTRIBUTING.md. Each says in its header what it
+//! proves. A test is a story that one machine goes through, or a few such stories one after another.
+
+mod guest;
+mod install;
+mod rebase;
+mod rollback;
+mod scenario;
+mod stories;
+mod upgrade;

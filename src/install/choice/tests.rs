@@ -1,0 +1,158 @@
+//! Tests of what an installation will be.
+
+use std::sync::Arc;
+
+use super::*;
+use crate::config::install::Loader;
+use crate::progress::{Event, ProgressSink};
+use crate::transport::SourceOptions;
+use crate::trust::PolicyPaths;
+
+#[derive(Debug)]
+struct Deaf;
+
+impl ProgressSink for Deaf {
+    fn event(&self, _: Event) {}
+}
+
+fn request(arch: &str) -> DiskRequest {
+    let image: crate::image::OstreeImageReference =
+        "ostree-unverified-registry:quay.io/a/b".parse().unwrap();
+    let wanted = Wanted {
+        target_image: image.clone(),
+        image,
+        stateroot: None,
+        kargs: vec!["quiet".into()],
+        root_keys: None,
+        loader: None,
+        firmware: None,
+        generic: false,
+        arch: arch.into(),
+        jobs: 1,
+        source: SourceOptions::default(),
+        policy: PolicyPaths::default(),
+        progress: Arc::new(Deaf),
+    };
+    DiskRequest {
+        wanted,
+        target: "/dev/null".into(),
+        scratch: "/var/tmp".into(),
+        root_fs: None,
+        root_size: None,
+        wipe: false,
+    }
+}
+
+fn boots(loader: Bootloader, bios: bool, uefi: bool) -> Boots {
+    Boots { loader, bios, uefi }
+}
+
+#[test]
+fn the_user_goes_before_the_image_and_the_image_before_the_defaults() {
+    let choose = |edit: &dyn Fn(&mut Wanted, &mut InstallConfig)| {
+        let (mut request, mut config) = (request("amd64"), InstallConfig::default());
+        edit(&mut request.wanted, &mut config);
+        Boots::choose(&request.wanted, &config).ok()
+    };
+    use Bootloader::{Grub, None as NoLoader, SystemdBoot};
+    assert_eq!(choose(&|_, _| ()), Some(boots(Grub, true, true)));
+    let image = choose(&|_, config| config.bootloader = Some(Loader::Systemd));
+    assert_eq!(image, Some(boots(SystemdBoot, false, true)));
+    let user = choose(&|wanted, config| {
+        config.bootloader = Some(Loader::Systemd);
+        wanted.loader = Some(NoLoader);
+    });
+    assert_eq!(user, Some(boots(NoLoader, true, true)));
+    let firmware = choose(&|wanted, config| {
+        config.firmware = Some(Firmware::Bios);
+        wanted.firmware = Some(Firmware::Uefi);
+    });
+    assert_eq!(firmware, Some(boots(Grub, false, true)));
+    // A generic image is for all firmware, whatever the image would like.
+    let generic = choose(&|wanted, config| {
+        config.firmware = Some(Firmware::Bios);
+        wanted.generic = true;
+    });
+    assert_eq!(generic, Some(boots(Grub, true, true)));
+    let refused = choose(&|wanted, _| {
+        wanted.generic = true;
+        wanted.firmware = Some(Firmware::Bios);
+    });
+    assert_eq!(refused, None);
+    let refused = choose(&|wanted, _| {
+        wanted.loader = Some(SystemdBoot);
+        wanted.firmware = Some(Firmware::Both);
+    });
+    assert_eq!(refused, None);
+}
+
+#[test]
+fn machines_without_bios_have_no_part_for_it() {
+    let mut request = request("arm64");
+    let config = InstallConfig::default();
+    let choice = DiskChoice::choose(&request, &config, 512).unwrap();
+    assert_eq!(choice.boots, boots(Bootloader::Grub, false, true));
+    assert!(!choice.layout.bios);
+    assert_eq!(choice.layout.esp, Some(ESP_SMALL));
+    request.wanted.firmware = Some(Firmware::Both);
+    assert!(DiskChoice::choose(&request, &config, 512).is_err());
+}
+
+#[test]
+fn large_sectors_do_not_boot_with_bios() {
+    let mut request = request("amd64");
+    let config = InstallConfig::default();
+    let refused = DiskChoice::choose(&request, &config, 4096);
+    assert!(matches!(refused, Err(InstallError::Unsupported { .. })));
+    request.wanted.firmware = Some(Firmware::Uefi);
+    assert!(DiskChoice::choose(&request, &config, 4096).is_ok());
+}
+
+#[test]
+fn disks_of_systemd_boot_have_room_for_kernels() {
+    let mut request = request("amd64");
+    request.root_size = Some(7);
+    let mut config = InstallConfig::default();
+    config.bootloader = Some(Loader::Systemd);
+    config.root_fs_type = Some(RootFs::Btrfs);
+    config.root_size = Some(9);
+    let choice = DiskChoice::choose(&request, &config, 512).unwrap();
+    assert_eq!(choice.root_fs, RootFs::Btrfs);
+    assert_eq!(choice.layout.esp, Some(ESP_KERNELS));
+    assert_eq!(choice.layout.root, Some(7));
+}
+
+#[test]
+fn the_root_is_found_as_the_image_says() {
+    let kargs = |config: &InstallConfig, loader| root_kargs("UUID=1", config, loader).join(" ");
+    let mut config = InstallConfig::default();
+    assert_eq!(kargs(&config, Bootloader::Grub), "root=UUID=1 rw");
+    config.discoverable_partitions = Some(true);
+    assert_eq!(kargs(&config, Bootloader::SystemdBoot), "rw");
+    assert_eq!(kargs(&config, Bootloader::Grub), "root=UUID=1 rw");
+    config.root_mount_spec = Some("LABEL=root".into());
+    assert_eq!(
+        kargs(&config, Bootloader::SystemdBoot),
+        "root=LABEL=root rw"
+    );
+    config.root_mount_spec = Some(String::new());
+    assert_eq!(kargs(&config, Bootloader::Grub), "rw");
+}
+
+#[test]
+fn arguments_are_those_of_root_image_and_machine() {
+    let words = |text: &str| text.split(' ').map(str::to_owned).collect::<Vec<_>>();
+    let mut config = InstallConfig::default();
+    config.kargs = words("console=ttyS0");
+    config.karg_deletes = words("quiet a=1");
+    let all = kargs(
+        words("root=UUID=1 rw"),
+        words("a=1 a=2 quiet panic=10"),
+        &config,
+        &request("amd64").wanted,
+    );
+    assert_eq!(
+        all.join(" "),
+        "root=UUID=1 rw a=2 panic=10 console=ttyS0 quiet"
+    );
+}

@@ -1,0 +1,93 @@
+//! Mounts that nobody else sees. A device comes in; a directory that lives as long as its guard
+//! goes out. The kernel takes the mount away with the guard, also when the process is killed.
+
+use std::fs::File;
+use std::os::fd::{AsRawFd as _, OwnedFd};
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, Result};
+use rustix::mount::{
+    FsMountFlags, FsOpenFlags, MountAttrFlags, fsconfig_create, fsconfig_set_string, fsmount,
+    fsopen,
+};
+
+use super::tool::Tool;
+
+/// A file system that is mounted nowhere, for this process and the programs that it runs.
+#[derive(Debug)]
+pub struct PrivateMount {
+    path: PathBuf,
+    /// Held for the mount.
+    _mount: OwnedFd,
+}
+
+impl PrivateMount {
+    /// Mounts a device whose file system has the type `kind`, writable.
+    pub fn new(device: &Path, kind: &str) -> Result<Self> {
+        let what = || format!("Mounting {} ({kind})", device.display());
+        let context = fsopen(kind, FsOpenFlags::FSOPEN_CLOEXEC).with_context(what)?;
+        let source = device.as_os_str();
+        fsconfig_set_string(&context, "source", source).with_context(what)?;
+        fsconfig_create(&context).with_context(what)?;
+        let attributes = MountAttrFlags::MOUNT_ATTR_NOSUID | MountAttrFlags::MOUNT_ATTR_NODEV;
+        let mount = fsmount(&context, FsMountFlags::FSMOUNT_CLOEXEC, attributes);
+        let mount = mount.with_context(what)?;
+        // By number and not `self`: programs that are run here must find it, too.
+        let path = format!("/proc/{}/fd/{}", std::process::id(), mount.as_raw_fd());
+        let path = path.into();
+        Ok(Self {
+            path,
+            _mount: mount,
+        })
+    }
+
+    /// Its root directory.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Brings everything that was written to the device.
+    pub fn sync(&self) -> Result<()> {
+        // The handle itself is only good for paths.
+        let root = File::open(self.path.join(".")).context("Opening a file system")?;
+        rustix::fs::syncfs(&root).context("Writing a file system to disk")
+    }
+}
+
+/// A part of a file or disk as a device of its own. Dropping it gives it back, as soon as nothing
+/// is mounted from it any more.
+#[derive(Debug)]
+pub struct LoopDevice {
+    path: PathBuf,
+}
+
+impl LoopDevice {
+    /// Makes a device of `size` bytes from `start` on.
+    pub fn new(file: &Path, start: u64, size: u64) -> Result<Self> {
+        let tool = Tool::new("losetup").args(["--find", "--show"]);
+        let tool = tool.args([
+            "--offset",
+            &start.to_string(),
+            "--sizelimit",
+            &size.to_string(),
+        ]);
+        let name = tool.arg(file).output()?;
+        let name = String::from_utf8(name).context("Reading the name of the loop device")?;
+        let path = name.trim().into();
+        Ok(Self { path })
+    }
+
+    /// Its device node.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+}
+
+impl Drop for LoopDevice {
+    fn drop(&mut self) {
+        // Nobody to tell, and nothing is lost: it is a second name for bytes that are there.
+        if let Err(error) = Tool::new("losetup").arg("--detach").arg(&self.path).run() {
+            tracing::warn!("{} is left: {error:#}", self.path.display());
+        }
+    }
+}
