@@ -17,7 +17,7 @@ use anyhow::{Context as _, Result};
 use fn_error_context::context;
 
 use crate::deploy::cleanup;
-use crate::deploy::{self, Decision, DeployError, DeployPlan, Wish};
+use crate::deploy::{self, Decision, DeployError, DeployPlan, Outlook, Wish};
 use crate::image::{Digest, ImageConfig, Manifest, OstreeImageReference};
 use crate::progress::{Event, Phase};
 use crate::pull::{self, Prepared, PullOptions, Unsuitable};
@@ -28,7 +28,7 @@ use crate::trust;
 
 mod report;
 
-pub use report::{Cost, Report, Request, Summary, Target};
+pub use report::{Cost, Ready, Report, Request, Summary, Target};
 
 /// Opens and locks the sysroot; for `rebase`, makes an empty directory one and says so (true).
 ///
@@ -123,7 +123,7 @@ async fn look(sysroot: &Sysroot, request: &Request) -> Result<Report> {
                     deployment,
                     slot,
                 }),
-                Decision::Deploy(_) => {
+                Decision::Deploy(plan) => {
                     let cost = Cost::none(&record.manifest);
                     let digest = record.manifest_digest;
                     let update = update(digest, &record.manifest, &record.config);
@@ -131,6 +131,7 @@ async fn look(sysroot: &Sysroot, request: &Request) -> Result<Report> {
                     Ok(Report::Available {
                         summary,
                         cost,
+                        outlook: look_ahead(sysroot, &plan),
                         remember,
                     })
                 }
@@ -143,10 +144,19 @@ async fn look(sysroot: &Sysroot, request: &Request) -> Result<Report> {
             Ok(Report::Available {
                 summary,
                 cost: Cost::of(&plan),
+                outlook: None,
                 remember: remember(&deployments, request, update),
             })
         }
     }
+}
+
+/// Whoever may not read all of `/etc` gets the rest of the answer.
+fn look_ahead(sysroot: &Sysroot, plan: &DeployPlan) -> Option<Outlook> {
+    deploy::outlook(sysroot, plan).unwrap_or_else(|error| {
+        tracing::warn!("{error:#}");
+        None
+    })
 }
 
 /// Keeps what a check found, for `status`: the update that is available, or that there is none.
@@ -246,6 +256,14 @@ fn deploy(
     plan: Box<DeployPlan>,
 ) -> Result<Report> {
     tracing::debug!("{plan}");
+    let outlook = deploy::outlook(sysroot, &plan)?;
+    outlook.iter().try_for_each(Outlook::refuse_conflicts)?;
+    let ready = Ready {
+        summary,
+        cost,
+        outlook,
+    };
+    (request.announce)(&ready);
     request.progress.event(Event::Phase(Phase::Deploy));
     let deployment = deploy::carry_out(sysroot, &plan)?;
     if let Some(before) = &plan.merge_from {
@@ -254,10 +272,11 @@ fn deploy(
     request.progress.event(Event::Phase(Phase::Prune));
     let cleanup = cleanup::clean_up(sysroot, request.retain)?;
     Ok(Report::Deployed {
-        summary,
-        cost,
+        summary: ready.summary,
+        cost: ready.cost,
         deployment,
         plan,
+        outlook: ready.outlook,
         cleanup,
     })
 }

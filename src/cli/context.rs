@@ -185,6 +185,15 @@ impl Context {
         }
     }
 
+    /// What [`Self::say`] does, for work that shows bars meanwhile.
+    pub fn speaker(&self) -> impl Fn(&str) -> Result<()> + Send + Sync + use<> {
+        let (quiet, screen) = (self.quiet, self.screen.clone());
+        move |text| match quiet {
+            true => Ok(()),
+            false => screen.suspend(|| output::print(text)),
+        }
+    }
+
     /// A taker of progress for one operation: bars or lines on stderr unless `-q`, and JSON lines
     /// where `--progress-fd` asks for them. `image` names the image in the JSON lines.
     pub fn progress(&self, image: &str) -> Result<Arc<dyn ProgressSink>> {

@@ -16,6 +16,7 @@ mod rebase;
 mod reboot;
 mod reference;
 mod render_bars;
+mod render_etc;
 mod render_json;
 mod render_lines;
 mod render_report;

@@ -3,12 +3,12 @@
 
 use std::fmt::Write as _;
 
-use super::text;
+use super::{render_etc, text};
 use crate::deploy::cleanup::CleanupReport;
 use crate::deploy::{DeployPlan, Method, RollbackPlan};
 use crate::image::{OstreeImageReference, SignatureSource};
 use crate::sysroot::{Deployment, DeploymentId, Slot};
-use crate::upgrade::{Cost, Report, Summary};
+use crate::upgrade::{Cost, Ready, Report, Summary};
 
 /// An image as people write it, with a word about signatures where none are asked for.
 pub(super) fn image_name(reference: &OstreeImageReference) -> String {
@@ -29,11 +29,18 @@ pub fn report(report: &Report) -> String {
             deployment,
             slot,
         } => unchanged(summary, deployment, *slot),
-        Report::Available { summary, cost, .. } => {
+        Report::Available {
+            summary,
+            cost,
+            outlook,
+            ..
+        } => {
+            let outlook = outlook.as_ref().map(render_etc::outlook);
             format!(
-                "Update available: {}\n{}",
+                "Update available: {}\n{}{}",
                 image_name(&summary.image),
-                facts(summary, cost, "Fetch")
+                facts(summary, cost, "Fetch"),
+                outlook.unwrap_or_default()
             )
         }
         Report::Downloaded { summary, cost } => format!(
@@ -42,22 +49,23 @@ pub fn report(report: &Report) -> String {
             facts(summary, cost, "Fetched")
         ),
         Report::Deployed {
-            summary,
-            cost,
             deployment,
             plan,
             cleanup,
-        } => {
-            let mut text = format!(
-                "Pulled {}\n{}",
-                image_name(&summary.image),
-                facts(summary, cost, "Fetched")
-            );
-            text.push_str(&deployed(plan, deployment));
-            text.push_str(&removed(plan, cleanup));
-            text
-        }
+            ..
+        } => deployed(plan, deployment) + &removed(plan, cleanup),
     }
+}
+
+/// What is about to be deployed.
+pub fn ready(ready: &Ready) -> String {
+    let outlook = ready.outlook.as_ref().map(render_etc::outlook);
+    format!(
+        "Pulled {}\n{}{}",
+        image_name(&ready.summary.image),
+        facts(&ready.summary, &ready.cost, "Fetched"),
+        outlook.unwrap_or_default()
+    )
 }
 
 fn unchanged(summary: &Summary, deployment: &DeploymentId, slot: Slot) -> String {

@@ -9,7 +9,7 @@ use super::args::{FetchArgs, ModeArgs, UpgradeArgs};
 use super::{Context, Outcome, reboot, render_report};
 use crate::progress::ProgressSink;
 use crate::sysroot::{Slot, Sysroot};
-use crate::upgrade::{self, Report, Request, Target};
+use crate::upgrade::{self, Ready, Report, Request, Target};
 
 /// A request as typed.
 #[derive(Debug)]
@@ -100,6 +100,18 @@ fn request(sysroot: &Sysroot, wanted: &Wanted<'_>, context: &Context) -> Result<
         source: context.source_options(wanted.fetch, progress.clone()),
         policy: context.policy_paths(),
         progress,
+        announce: announcer(context),
+    })
+}
+
+/// Says what is about to be deployed, above the bars.
+fn announcer(context: &Context) -> Arc<dyn Fn(&Ready) + Send + Sync> {
+    let say = context.speaker();
+    Arc::new(move |ready| {
+        // A reader who went away is noticed at the end.
+        if let Err(error) = say(&render_report::ready(ready)) {
+            tracing::debug!("{error:#}");
+        }
     })
 }
 

@@ -1,8 +1,11 @@
 //! Why a deployment, or the way back, is refused before anything was changed.
 
+use std::path::PathBuf;
+
 use thiserror::Error;
 
 use crate::boot::kargs_edit::EditError;
+use crate::etc_merge::Conflict;
 
 /// A wish that this host or image cannot fulfil. Nothing was changed.
 #[derive(Debug, Clone, Error, PartialEq, Eq)]
@@ -46,6 +49,14 @@ pub enum DeployError {
     /// A change of kernel arguments that cannot be made.
     #[error(transparent)]
     Edit(#[from] EditError),
+    /// Local changes to `/etc` that libostree could not merge into the new image.
+    #[error("/etc cannot be merged into the new image: {}", join(.conflicts))]
+    EtcConflict {
+        /// All of them.
+        conflicts: Vec<Conflict>,
+        /// Where `etc` is.
+        root: PathBuf,
+    },
     /// A name that cannot be a stateroot.
     #[error("{0:?} cannot be the name of a stateroot")]
     StaterootName(String),
@@ -54,4 +65,9 @@ pub enum DeployError {
 fn in_stateroot(name: Option<&str>) -> String {
     name.map(|name| format!(" in stateroot {name}"))
         .unwrap_or_default()
+}
+
+fn join(conflicts: &[Conflict]) -> String {
+    let texts: Vec<_> = conflicts.iter().map(ToString::to_string).collect();
+    texts.join("; ")
 }

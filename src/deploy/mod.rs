@@ -4,6 +4,7 @@
 pub mod cleanup;
 mod error;
 mod kargs;
+pub mod outlook;
 mod plan;
 mod plan_kargs;
 mod rollback;
@@ -11,6 +12,7 @@ mod stage;
 
 pub use error::DeployError;
 pub use kargs::{Kargs, Owner};
+pub use outlook::{Outlook, outlook};
 pub use plan::{
     Decision, DeployPlan, Method, Room, Snapshot, Wish, already_there, followed, plan, preflight,
 };

@@ -3,8 +3,8 @@
 use std::fmt;
 use std::sync::Arc;
 
-use crate::deploy::DeployPlan;
 use crate::deploy::cleanup::CleanupReport;
+use crate::deploy::{DeployPlan, Outlook};
 use crate::host;
 use crate::image::{Digest, ImageConfig, Manifest, OstreeImageReference};
 use crate::progress::ProgressSink;
@@ -44,6 +44,8 @@ pub struct Request {
     pub policy: PolicyPaths,
     /// Hears what happens.
     pub progress: Arc<dyn ProgressSink>,
+    /// Hears what is about to be deployed.
+    pub announce: Arc<dyn Fn(&Ready) + Send + Sync>,
 }
 
 impl fmt::Debug for Request {
@@ -87,6 +89,17 @@ pub struct Cost {
     pub bytes_present: u64,
 }
 
+/// A deployment that is about to be made.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Ready {
+    /// The image.
+    pub summary: Summary,
+    /// What was fetched.
+    pub cost: Cost,
+    /// What it means for the host's own files.
+    pub outlook: Option<Outlook>,
+}
+
 /// How a request ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Report {
@@ -105,6 +118,8 @@ pub enum Report {
         summary: Summary,
         /// What a pull would fetch.
         cost: Cost,
+        /// What it means for the host's own files, where the image is here already.
+        outlook: Option<Outlook>,
         /// What to remember about it, and beside which commit.
         remember: Option<(String, CachedUpdate)>,
     },
@@ -125,6 +140,8 @@ pub enum Report {
         deployment: DeploymentId,
         /// What was done.
         plan: Box<DeployPlan>,
+        /// What it means for the host's own files.
+        outlook: Option<Outlook>,
         /// What was removed.
         cleanup: CleanupReport,
     },

@@ -4,6 +4,7 @@
 
 mod booted;
 mod deploy;
+mod etc;
 mod etc_merge;
 mod faults;
 mod kargs;

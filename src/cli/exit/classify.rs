@@ -12,6 +12,7 @@ use crate::cli::image::{InUse, NotStored};
 use crate::cli::output::OutputClosed;
 use crate::config::ConfigError;
 use crate::deploy::DeployError;
+use crate::deploy::outlook::way_out;
 use crate::image::{DigestError, LayoutError, ManifestError, ReferenceError};
 use crate::install::InstallError;
 use crate::pull::Unsuitable;
@@ -206,6 +207,15 @@ fn deploy(error: &DeployError) -> Verdict {
             Verdict::hint(Kind::Usage, "say which one is meant: KEY=VALUE")
         }
         E::Edit(_) => Verdict::hint(Kind::Usage, "`bowline kargs` lists what there is"),
+        E::EtcConflict { conflicts, root } => {
+            let commands = conflicts.iter().map(|conflict| way_out(conflict, root));
+            let commands = commands.collect::<Vec<_>>().join("; ");
+            let hint = format!(
+                "nothing was deployed, and the image is kept; save what you need of these files, \
+                 then run `{commands}` and the command again"
+            );
+            Verdict::hint(Kind::Conflict, hint)
+        }
     }
 }
 

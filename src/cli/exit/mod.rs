@@ -102,6 +102,8 @@ pub enum Kind {
     Space,
     /// This host or image cannot do that.
     Unsupported,
+    /// This host's own files and the image do not fit together.
+    Conflict,
     /// A signal.
     Interrupted(Interrupted),
     /// Nobody reads stdout.
@@ -120,6 +122,7 @@ impl Kind {
             Self::Busy => 5,
             Self::Space => 6,
             Self::Unsupported => 7,
+            Self::Conflict => 8,
             Self::Interrupted(signal) => signal.code(),
         }
     }

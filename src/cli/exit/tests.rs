@@ -355,6 +355,13 @@ fn deployments_that_cannot_be_made() {
         (DeployError::LocalChanges("d".into()), 7),
         (DeployError::NoRollback(None), 7),
         (DeployError::StaterootName("/".into()), 2),
+        (
+            DeployError::EtcConflict {
+                conflicts: Vec::new(),
+                root: "/".into(),
+            },
+            8,
+        ),
     ] {
         let (found, text) = seen(error.into());
         assert_eq!(found, code, "{text}");
