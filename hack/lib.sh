@@ -18,7 +18,7 @@ packages() {
 	build) echo gcc libc6-dev pkg-config libostree-dev ca-certificates ;;
 	demo) echo mmdebstrap skopeo zstd e2fsprogs ;;
 	image) echo mmdebstrap buildah binutils zstd e2fsprogs ;;
-	test) echo ostree skopeo umoci buildah e2fsprogs attr openssl apache2-utils zstd libzstd-dev libssl-dev shellcheck strace ;;
+	test) echo systemd ostree skopeo umoci buildah e2fsprogs attr openssl apache2-utils zstd libzstd-dev libssl-dev shellcheck strace ;;
 	bench) echo ostree skopeo libzstd-dev libssl-dev ;;
 	esac
 }

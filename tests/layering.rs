@@ -11,7 +11,7 @@ const FLOORS: [&[&str]; 9] = [
     &["transport", "trust", "repo", "config", "boot", "etc_merge"],
     &["pull", "sysroot", "health"],
     &["host", "deploy"],
-    &["upgrade", "install"],
+    &["upgrade", "install", "unattended"],
     &["agent"],
     &["cli"],
     &["main"],

@@ -122,8 +122,13 @@ pub struct UpgradeArgs {
     pub mode: ModeArgs,
 
     /// Exit with 77 when there is nothing to do
-    #[arg(long)]
+    #[arg(long, conflicts_with = "unattended")]
     pub unchanged_exit_77: bool,
+
+    /// Do what the settings in /etc/bowline say, if the network and the power supply allow it;
+    /// exit with 75 if not. This is what bowline-upgrade.timer runs
+    #[arg(long, conflicts_with_all = ["check", "download_only", "apply"])]
+    pub unattended: bool,
 
     /// How to fetch.
     #[command(flatten)]
@@ -131,7 +136,7 @@ pub struct UpgradeArgs {
 }
 
 /// How far `rebase` and `upgrade` go.
-#[derive(Debug, Clone, Copy, Args)]
+#[derive(Debug, Clone, Copy, Default, Args)]
 pub struct ModeArgs {
     /// Only print what would change; fetch manifest and config, no layer
     #[arg(long, conflicts_with_all = ["download_only", "apply"])]

@@ -24,6 +24,7 @@ mod render_status;
 mod rollback;
 mod status;
 pub mod text;
+mod unattended;
 mod upgrade;
 
 use std::process::ExitCode;

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use anyhow::Result;
 
 use super::args::{FetchArgs, ModeArgs, UpgradeArgs};
-use super::{Context, Outcome, reboot, render_report};
+use super::{Context, Outcome, reboot, render_report, unattended};
 use crate::progress::ProgressSink;
 use crate::sysroot::{Slot, Sysroot};
 use crate::upgrade::{self, Ready, Report, Request, Target};
@@ -26,6 +26,9 @@ pub struct Wanted<'a> {
 
 /// Brings the host up to date with the image that it follows.
 pub fn run(args: &UpgradeArgs, context: &Context) -> Result<Outcome> {
+    if args.unattended {
+        return unattended::run(args, context);
+    }
     let wanted = Wanted {
         target: Target::Followed,
         mode: args.mode,

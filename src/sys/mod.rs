@@ -5,5 +5,7 @@ pub mod bulk;
 pub mod command;
 pub mod fs;
 pub mod mount;
+pub mod network;
+pub mod power;
 pub mod tool;
 pub mod tree;

@@ -9,4 +9,5 @@ mod etc_merge;
 mod faults;
 mod kargs;
 mod scene;
+mod unattended;
 mod upgrade;

@@ -26,6 +26,8 @@ pub enum Outcome {
     Done,
     /// There was nothing to do, and the user asked to be told by the exit code.
     Unchanged,
+    /// Settings and conditions did not let it do anything now.
+    Skipped,
 }
 
 impl Outcome {
@@ -34,6 +36,7 @@ impl Outcome {
         match self {
             Self::Done => ExitCode::SUCCESS,
             Self::Unchanged => ExitCode::from(77),
+            Self::Skipped => ExitCode::from(75),
         }
     }
 }
