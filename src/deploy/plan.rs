@@ -143,7 +143,7 @@ pub fn plan(host: &Snapshot, wish: &Wish, tree: &TreeFacts) -> Result<Decision, 
         return Ok(Decision::Nothing(there.id.clone(), there.slot));
     }
     check_space(&host.room, kernel, tree.etc_bytes)?;
-    let kargs = kargs(host, merge, &wish.arch);
+    let kargs = kargs(host, &stateroot, &wish.arch);
     let next = kargs.upgraded(tree.kargs.for_arch(&wish.arch));
     let next = next.edited(&wish.kargs)?;
     if host.bootloader == Bootloader::Grub {
@@ -287,11 +287,13 @@ pub(crate) fn only_in(
     only
 }
 
-/// The merged deployment's arguments; a new stateroot boots on the same machine, so it starts
-/// with those of the deployment that runs, or boots next.
-fn kargs(host: &Snapshot, merge: Option<&Deployment>, arch: &str) -> Kargs {
-    let machine = booted(&host.deployments).or(host.deployments.first());
-    let source = merge.or(machine);
+/// The arguments to start from: those of a staged deployment, as somebody may have changed them
+/// since the last boot, else of the merged one. A new stateroot boots on the same machine, so it
+/// starts with those of the deployment that runs, or boots next.
+fn kargs(host: &Snapshot, stateroot: &str, arch: &str) -> Kargs {
+    let all = &host.deployments;
+    let machine = || booted(all).or(all.first());
+    let source = leading(all, Some(stateroot)).or_else(machine);
     source.map(|d| host.kargs_of(d, arch)).unwrap_or_default()
 }
 

@@ -387,3 +387,58 @@ fn the_physical_root_is_the_running_system() {
         .collect();
     assert_eq!(slots, [Slot::Other], "something was finished at once");
 }
+
+#[test]
+fn kernel_arguments_change_on_top_of_what_is_staged() {
+    let Some(_turn) = turn().filter(|_| can_run()) else {
+        return;
+    };
+    let mut machine = Machine::new(&os("1"));
+    let listed = |machine: &Machine| -> Value {
+        let list = machine.bowline(&["kargs", "list", "--format", "json"]);
+        serde_json::from_str(&list).unwrap()
+    };
+    machine.publish(&os("2"));
+    machine.bowline(&["upgrade"]);
+    let said = machine.bowline(&["kargs", "append", "root=UUID=1", "quiet"]);
+    assert!(said.contains("+ root=UUID=1\n+ quiet\nStaged "), "{said}");
+    assert_eq!(machine.versions(), versions(["2", "1", ""]));
+    assert_eq!(listed(&machine)["staged"], true);
+    machine.bowline(&["kargs", "replace", "quiet=3"]);
+    // An update that comes before the reboot takes them along.
+    machine.publish(&os("3"));
+    machine.bowline(&["upgrade"]);
+    assert_eq!(machine.versions(), versions(["3", "1", ""]));
+    assert_eq!(listed(&machine)["options"], "root=UUID=1 quiet=3");
+    let unchanged = [
+        "kargs",
+        "append",
+        "--if-missing",
+        "--unchanged-exit-77",
+        "quiet=3",
+    ];
+    let output = machine.run(&[&["/mnt/bowline"], &unchanged[..]].concat());
+    assert_eq!(output.status.code(), Some(77));
+    fs::write(machine.deployment.join("etc/motd"), "late edit\n").unwrap();
+
+    machine.restart();
+    assert_eq!(machine.versions(), versions(["", "3", "1"]));
+    let list = listed(&machine);
+    assert_eq!(
+        (&list["booted"], &list["options"]),
+        (&true.into(), &"root=UUID=1 quiet=3".into())
+    );
+    let motd = fs::read_to_string(machine.deployment.join("etc/motd")).unwrap();
+    assert_eq!(motd, "late edit\n");
+    // The same commit again: what runs stays the way back.
+    machine.bowline(&["kargs", "delete", "quiet"]);
+    machine.restart();
+    assert_eq!(machine.versions(), versions(["", "3", "3"]));
+    assert_eq!(listed(&machine)["options"], "root=UUID=1");
+    machine.bowline(&["rollback"]);
+    // A rollback that waits is changed, not undone.
+    machine.bowline(&["kargs", "append", "last"]);
+    machine.restart();
+    assert_eq!(listed(&machine)["options"], "root=UUID=1 quiet=3 last");
+    machine.fsck();
+}

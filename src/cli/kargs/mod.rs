@@ -13,7 +13,7 @@ use crate::boot::kargs::Karg;
 use crate::boot::kargs_edit::Edit;
 use crate::deploy::{self, Kargs, KargsDecision, KargsWish, cleanup};
 use crate::image::{host_arch, normalize_arch};
-use crate::sysroot::{Deployment, LockedSysroot, Sysroot};
+use crate::sysroot::{Deployment, LockedSysroot, Slot, Sysroot};
 
 /// Lists or changes kernel arguments.
 pub fn run(args: &KargsArgs, context: &Context) -> Result<Outcome> {
@@ -100,7 +100,8 @@ fn change_locked(
         cleanup::clean_up(sysroot, false)?;
     }
     context.say(&render::changed(&before, &after, &decision, &next))?;
-    if then.apply && changed {
+    // One that an earlier command staged waits for the same reboot.
+    if then.apply && (changed || base.slot == Slot::Staged) {
         reboot::reboot(context)?;
     }
     Ok(match then.unchanged_exit_77 && !changed {

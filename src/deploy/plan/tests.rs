@@ -113,7 +113,8 @@ fn a_scratch_sysroot_keeps_the_one_before() {
     let plan = planned(&host, &wish("c3", A));
     assert_eq!(plan.method, Method::Finish);
     assert_eq!(plan.merge_from, Some(host.deployments[0].id.clone()));
-    assert_eq!(plan.kargs, ["from=c2"]);
+    // Kernel arguments are those of what would have booted next.
+    assert_eq!(plan.kargs, ["from=c3"]);
     assert_eq!(
         (commits(&plan.keep), commits(&plan.drop)),
         (vec!["c2"], vec!["c1"])
@@ -432,4 +433,19 @@ fn an_image_whose_arguments_grub_would_break_is_refused() {
         host.bootloader = bootloader;
         assert!(plan(&host).is_ok(), "{bootloader:?}");
     }
+}
+
+#[test]
+fn changed_arguments_that_wait_for_their_boot_are_not_lost() {
+    let mut staged = deployment("a", Slot::Staged, A);
+    staged.kargs = vec!["changed".into()];
+    let host = host(vec![staged, deployment("a", Slot::Booted, A)]);
+    let plan = planned(&host, &wish("b", A));
+    assert_eq!(plan.kargs, ["changed"]);
+    assert_eq!(plan.merge_from.map(|id| id.commit), Some("a".into()));
+    let elsewhere = Wish {
+        stateroot: Some("new".into()),
+        ..wish("b", A)
+    };
+    assert_eq!(planned(&host, &elsewhere).kargs, ["from=a"]);
 }
