@@ -72,6 +72,16 @@ pub fn tries(sysroot: &Path, setup: &BootSetup, ostree: &str) -> Result<Option<T
     }
 }
 
+/// The counter of what boots next, whichever deployment that is; `None` when nothing is counted.
+#[context("Reading the boot counter")]
+pub fn armed(sysroot: &Path, setup: &BootSetup) -> Result<Option<Tries>> {
+    match setup.bootloader {
+        Bootloader::Grub => counter(sysroot),
+        Bootloader::SystemdBoot => esp::names::armed(esp::open(setup)?.path()),
+        Bootloader::None => Ok(None),
+    }
+}
+
 /// Marks the deployment that boots with this `ostree=` value as good: it is not counted any more.
 #[context("Marking the boot as good")]
 pub fn bless(sysroot: &Path, setup: &BootSetup, ostree: &str) -> Result<()> {

@@ -21,7 +21,7 @@ pub mod loader;
 pub mod mirror;
 mod setup;
 
-pub use counting::{Tries, arm, bless, disarm, tries};
+pub use counting::{MAX_TRIES, Tries, arm, armed, bless, disarm, tries};
 pub use grubenv::{Grubenv, GrubenvError};
 pub use setup::{BootSetup, Bootloader, grubenv_path};
 

@@ -71,6 +71,7 @@ fn grub_counts_the_default_entry() {
     let left = |left, done| Some(Tries { left, done });
     assert_eq!(tries(root, &setup, NEW).unwrap(), left(3, 0));
     assert_eq!(tries(root, &setup, OLD).unwrap(), None);
+    assert_eq!(armed(root, &setup).unwrap(), left(3, 0));
     // As GRUB, greenboot's GRUB and a damaged disk leave it.
     for (counter, expected) in [
         ("1", left(1, 2)),
@@ -136,7 +137,12 @@ fn systemd_boot_counts_in_names() {
     assert_eq!(names(&dir), ["bowline-4-1+2.conf", "bowline-4-2+0-3.conf"]);
     bless(root, &setup, OLD).unwrap();
     assert_eq!(names(&dir), ["bowline-4-1.conf", "bowline-4-2+0-3.conf"]);
+    assert_eq!(
+        armed(root, &setup).unwrap(),
+        Some(Tries { left: 0, done: 3 })
+    );
     disarm(root, &setup).unwrap();
+    assert_eq!(armed(root, &setup).unwrap(), None);
     assert_eq!(names(&dir), ["bowline-4-1.conf", "bowline-4-2.conf"]);
 }
 

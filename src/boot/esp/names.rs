@@ -104,6 +104,11 @@ pub fn tries(esp: &Path, ostree: &str) -> Result<Option<Tries>> {
     Ok(found.first().and_then(|name| name.tries))
 }
 
+/// The counter of any entry; that of what boots next, if it has one.
+pub fn armed(esp: &Path) -> Result<Option<Tries>> {
+    Ok(list(esp)?.into_iter().find_map(|(_, name, _)| name.tries))
+}
+
 /// Takes the counter from the entries whose `ostree=` value is chosen.
 #[context("Taking boot counters from the EFI system partition")]
 pub fn uncount(esp: &Path, chosen: impl Fn(Option<&str>) -> bool) -> Result<()> {

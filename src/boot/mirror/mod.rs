@@ -103,6 +103,8 @@ pub enum Counting {
     Keep(u32),
     /// It is new, and gets so many tries.
     Fresh(u32),
+    /// As before: if what boots first now is counted, that goes on, also for another entry.
+    AsIs,
 }
 
 /// One thing to do on the ESP. Paths are below its root.

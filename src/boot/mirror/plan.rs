@@ -16,6 +16,10 @@ pub fn plan(present: &Present, wanted: &Wanted) -> Result<Vec<Step>, MirrorError
     if wanted.entries.is_empty() {
         return Err(MirrorError::NothingToBoot);
     }
+    let wanted = &Wanted {
+        counting: decide(present, wanted.counting),
+        entries: wanted.entries.clone(),
+    };
     let mut planner = Planner::new(present);
     planner.tidy(wanted, |_| false);
     planner.make_room(wanted)?;
@@ -29,6 +33,17 @@ pub fn room(present: &Present, wanted: &Wanted) -> Result<(), MirrorError> {
     let mut planner = Planner::new(present);
     planner.tidy(wanted, |_| false);
     planner.make_room(wanted)
+}
+
+/// Says what "as before" means.
+fn decide(present: &Present, counting: Counting) -> Counting {
+    let newest = present.entries.iter();
+    let newest = newest.max_by_key(|entry| (entry.name.generation, entry.name.index));
+    match (counting, newest.and_then(|entry| entry.name.tries)) {
+        (Counting::AsIs, Some(tries)) => Counting::Keep(tries.left.max(1)),
+        (Counting::AsIs, None) => Counting::Off,
+        _ => counting,
+    }
 }
 
 /// The ESP as it will be after the steps so far.
@@ -192,7 +207,8 @@ impl Planner {
             let tries = match (is_first, counting) {
                 (true, Counting::Keep(tries)) => entry.name.tries.or(fresh(tries)),
                 (true, Counting::Fresh(tries)) => fresh(tries),
-                _ => None,
+                (true, Counting::AsIs) => entry.name.tries,
+                (true, Counting::Off) | (false, _) => None,
             };
             if tries != entry.name.tries {
                 entry.name.tries = tries;
@@ -232,7 +248,7 @@ impl Planner {
 /// The entries of a new generation, what boots first at the front.
 fn entries(wanted: &Wanted, generation: u64) -> Vec<PresentEntry> {
     let tries = match wanted.counting {
-        Counting::Off => None,
+        Counting::Off | Counting::AsIs => None,
         Counting::Keep(tries) | Counting::Fresh(tries) => fresh(tries),
     };
     let count = wanted.entries.len();

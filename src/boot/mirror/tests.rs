@@ -237,6 +237,9 @@ fn counters_of_what_is_there_already() {
         (tries(0, 3), Counting::Keep(3), tries(0, 3)),
         (tries(0, 3), Counting::Fresh(2), tries(2, 0)),
         (tries(1, 2), Counting::Off, None),
+        (tries(1, 2), Counting::AsIs, tries(1, 2)),
+        (tries(0, 3), Counting::AsIs, tries(0, 3)),
+        (None, Counting::AsIs, None),
     ] {
         let mut esp = Fat::new(10_000);
         esp.run(&plan(&esp.look(), &wanted(&two, Counting::Fresh(3))).unwrap());
@@ -253,6 +256,17 @@ fn counters_of_what_is_there_already() {
         esp.run(&plan(&esp.look(), &wanted(&two, counting)).unwrap());
         let found: Vec<_> = esp.tries().into_iter().map(|(_, tries)| tries).collect();
         assert_eq!(found, [after, None], "{before:?} {counting:?}");
+    }
+}
+
+#[test]
+fn a_counter_goes_on_over_a_new_generation_as_it_is() {
+    for (before, after) in [(Counting::Fresh(2), Some(2)), (Counting::Off, None)] {
+        let mut esp = Fat::new(10_000);
+        esp.run(&plan(&esp.look(), &wanted(&[(1, 1)], before)).unwrap());
+        esp.run(&plan(&esp.look(), &wanted(&[(2, 2), (3, 1)], Counting::AsIs)).unwrap());
+        let found: Vec<_> = esp.tries().into_iter().map(|(_, tries)| tries).collect();
+        assert_eq!(found, [after.map(|left| Tries { left, done: 0 }), None]);
     }
 }
 
@@ -329,7 +343,8 @@ fn counting() -> impl Strategy<Value = Counting> {
     prop_oneof![
         Just(Counting::Off),
         Just(Counting::Keep(3)),
-        Just(Counting::Fresh(3))
+        Just(Counting::Fresh(3)),
+        Just(Counting::AsIs)
     ]
 }
 
@@ -391,7 +406,7 @@ proptest! {
             let found: std::collections::BTreeSet<_> = after.look().files.into_keys().collect();
             prop_assert_eq!(found, files);
             let again = plan(&after.look(), &Wanted { counting: match wanted.counting {
-                Counting::Off => Counting::Off,
+                Counting::Off | Counting::AsIs => Counting::AsIs,
                 Counting::Keep(n) | Counting::Fresh(n) => Counting::Keep(n),
             }, ..wanted });
             prop_assert_eq!(again, Ok(Vec::new()));
