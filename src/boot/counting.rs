@@ -16,6 +16,7 @@ use fn_error_context::context;
 use thiserror::Error;
 
 use super::grubenv::Grubenv;
+use super::mirror::{self, Counting};
 use super::{BootSetup, Bootloader, esp, grubenv_path, loader};
 
 /// The most tries that GRUB's configuration can count.
@@ -109,6 +110,23 @@ pub fn disarm(sysroot: &Path, setup: &BootSetup) -> Result<()> {
         }),
         Bootloader::SystemdBoot => esp::names::uncount(esp::open(setup)?.path(), |_| true),
         Bootloader::None => Ok(()),
+    }
+}
+
+/// Makes the bootloader's own files say what libostree's entries say, with the first one counted as
+/// asked: mirrors to the ESP for systemd-boot, arms or disarms the counter of GRUB.
+///
+/// Interrupted, the old or the new boots; running it again finishes.
+#[context("Bringing the bootloader up to date")]
+pub fn settle(sysroot: &Path, setup: &BootSetup, counting: Counting) -> Result<()> {
+    match (setup.bootloader, counting) {
+        (Bootloader::Grub, Counting::Off) => disarm(sysroot, setup),
+        (Bootloader::Grub, Counting::Keep(tries)) if counter(sysroot)?.is_none() => {
+            arm(sysroot, setup, tries)
+        }
+        (Bootloader::Grub, Counting::Fresh(tries)) => arm(sysroot, setup, tries),
+        (Bootloader::Grub | Bootloader::None, _) => Ok(()),
+        (Bootloader::SystemdBoot, _) => mirror::refresh(sysroot, setup, counting).map(|_| ()),
     }
 }
 

@@ -21,8 +21,9 @@ pub mod loader;
 pub mod mirror;
 mod setup;
 
-pub use counting::{MAX_TRIES, Tries, arm, armed, bless, disarm, tries};
+pub use counting::{MAX_TRIES, Tries, arm, armed, bless, disarm, settle, tries};
 pub use grubenv::{Grubenv, GrubenvError};
+pub use mirror::Counting;
 pub use setup::{BootSetup, Bootloader, grubenv_path};
 
 /// The static GRUB configuration that `install` puts beside `grubenv`; see docs/src/boot.md.

@@ -6,6 +6,7 @@ use anyhow::Result;
 use fn_error_context::context;
 
 use super::plan::{doomed, only_in};
+use crate::boot::{self, BootSetup, Counting};
 use crate::image::ImageReference;
 use crate::repo::PruneReport;
 use crate::sysroot::{Deployment, LockedSysroot, Origin, Sysroot};
@@ -39,6 +40,9 @@ pub fn clean_up(sysroot: &LockedSysroot, retain: bool) -> Result<CleanupReport> 
             removed.push(image);
         }
     }
+    // Before kernels go: the mirror on the ESP may be of yesterday, and must not name them.
+    let setup = BootSetup::read(sysroot.path())?;
+    boot::settle(sysroot.path(), &setup, Counting::AsIs)?;
     sysroot.clean_deployments()?;
     Ok(CleanupReport {
         images: removed,

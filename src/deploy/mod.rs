@@ -6,9 +6,11 @@ mod error;
 mod kargs;
 pub mod outlook;
 mod plan;
+mod plan_esp;
 mod plan_kargs;
 mod rollback;
 mod stage;
+mod trial;
 
 pub use error::DeployError;
 pub use kargs::{Kargs, Owner};
@@ -16,6 +18,8 @@ pub use outlook::{Outlook, outlook};
 pub use plan::{
     Decision, DeployPlan, Method, Room, Snapshot, Wish, already_there, followed, plan, preflight,
 };
+pub use plan_esp::EspRoom;
 pub use plan_kargs::{KargsDecision, KargsWish, kargs_base, plan_kargs};
 pub use rollback::{RollbackPlan, plan_rollback, roll_back};
 pub use stage::{carry_out, set_kargs, snapshot};
+pub use trial::prepare_trial;

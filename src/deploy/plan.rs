@@ -3,6 +3,7 @@
 
 use std::fmt;
 
+use super::plan_esp::{self, EspRoom};
 use super::{DeployError, Kargs};
 use crate::boot::Bootloader;
 use crate::boot::kargs_d::ImageKargs;
@@ -36,8 +37,10 @@ pub struct Snapshot {
 pub struct Room {
     /// Free bytes.
     pub free: FreeSpace,
-    /// Kernels of the present deployments.
+    /// Kernels in `boot`: those of the finished deployments.
     pub kernels: Vec<Kernel>,
+    /// The ESP, where kernels are mirrored to it.
+    pub esp: Option<EspRoom>,
 }
 
 /// What should be deployed.
@@ -159,7 +162,9 @@ pub fn plan(host: &Snapshot, wish: &Wish, tree: &TreeFacts) -> Result<Decision, 
         merge,
         retain: wish.retain,
     };
-    Ok(Decision::Deploy(Box::new(plan.among(host))))
+    let plan = plan.among(host);
+    plan_esp::check(host, kernel, |id| plan.keep.contains(id))?;
+    Ok(Decision::Deploy(Box::new(plan)))
 }
 
 /// A deployment to be made, before it is known what becomes of the others.

@@ -2,6 +2,7 @@
 //! only a record, or nothing. A snapshot and a wish come in, a value goes out. Pure.
 
 use super::plan::{Successor, check_space, refuse_obstacle};
+use super::plan_esp;
 use super::{DeployError, DeployPlan, Snapshot};
 use crate::boot::Bootloader;
 use crate::boot::kargs_edit::Edit;
@@ -71,7 +72,9 @@ pub fn plan_kargs(
         merge: etc_from(&host.deployments, base),
         retain: false,
     };
-    Ok(KargsDecision::Deploy(Box::new(plan.among(host))))
+    let plan = plan.among(host);
+    plan_esp::check(host, kernel, |id| plan.keep.contains(id))?;
+    Ok(KargsDecision::Deploy(Box::new(plan)))
 }
 
 /// A staged deployment has no `/etc` of its own yet: its successor takes over what it would have.

@@ -6,7 +6,11 @@ use std::fmt;
 use anyhow::Result;
 
 use super::DeployError;
+use crate::boot::{self, BootSetup, Counting};
 use crate::sysroot::{Deployment, DeploymentId, LockedSysroot, Slot};
+
+/// Boots that count while the order changes: more than one, for a second power cut.
+const TRIES_WHILE_CHANGING: u32 = 3;
 
 /// What `rollback` will do.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -111,10 +115,24 @@ pub fn plan_rollback(
     })
 }
 
-/// Carries a rollback out. It is durable when this returns; an interruption leaves the old order
-/// or the new one, and what it leaves behind goes with the next clean-up.
+/// Carries a rollback out, with the bootloader's own files. It is durable when this returns; an
+/// interruption leaves the old order or the new one, and what it leaves behind goes with the next
+/// clean-up.
+///
+/// What boots next has run before, so its boots are not counted. While the order changes under a
+/// bootloader that counts, every boot does: an exhausted counter would send the host to the second
+/// deployment, whichever that is in that moment.
 pub fn roll_back(sysroot: &LockedSysroot, plan: &RollbackPlan) -> Result<()> {
+    let (root, setup) = (sysroot.path(), BootSetup::read(sysroot.path())?);
+    let counting = match plan {
+        RollbackPlan::DiscardStaged { .. } => Counting::AsIs,
+        RollbackPlan::Swap { .. } => Counting::Off,
+    };
+    if counting == Counting::Off && boot::armed(root, &setup)?.is_some() {
+        boot::arm(root, &setup, TRIES_WHILE_CHANGING)?;
+    }
     sysroot.write_boot_order(plan.order())?;
+    boot::settle(root, &setup, counting)?;
     sysroot.clean_deployments()
 }
 

@@ -3,10 +3,10 @@
 
 use anyhow::Result;
 
-use super::{DeployPlan, KargsDecision, Method, Room, Snapshot};
-use crate::boot::BootSetup;
+use super::{DeployPlan, EspRoom, KargsDecision, Method, Room, Snapshot};
 use crate::boot::kargs_d::ImageKargs;
-use crate::sysroot::{DeploymentId, LockedSysroot, NewDeployment, Sysroot};
+use crate::boot::{self, BootSetup, Bootloader, Counting, mirror};
+use crate::sysroot::{DeploymentId, LockedSysroot, NewDeployment, Slot, Sysroot};
 
 /// The host as the planner needs it.
 pub fn snapshot(sysroot: &Sysroot) -> Result<Snapshot> {
@@ -19,24 +19,45 @@ pub fn snapshot(sysroot: &Sysroot) -> Result<Snapshot> {
             ImageKargs::default()
         });
         image_kargs.push(asked);
+        if deployment.slot == Slot::Staged {
+            // Its kernel comes to `boot` at shutdown.
+            continue;
+        }
         // A commit that another tool removed takes part in nothing; its deployment still boots.
         match sysroot.tree_facts(&deployment.id.commit) {
             Ok(facts) => kernels.extend(facts.kernel),
             Err(error) => tracing::debug!("{error:#}"),
         }
     }
-    let free = sysroot.free_space()?;
-    let room = Room { free, kernels };
-    let bootloader = BootSetup::read(sysroot.path())?.bootloader;
+    let setup = BootSetup::read(sysroot.path())?;
+    let room = Room {
+        free: sysroot.free_space()?,
+        kernels,
+        esp: esp_room(sysroot, &setup)?,
+    };
     Ok(Snapshot {
         deployments,
         image_kargs,
         room,
-        bootloader,
+        bootloader: setup.bootloader,
     })
 }
 
+fn esp_room(sysroot: &Sysroot, setup: &BootSetup) -> Result<Option<EspRoom>> {
+    if setup.bootloader != Bootloader::SystemdBoot {
+        return Ok(None);
+    }
+    let esp = boot::esp::open(setup)?;
+    Ok(Some(EspRoom {
+        present: mirror::look(esp.path())?,
+        entries: mirror::wanted(sysroot.path(), Counting::AsIs)?.entries,
+    }))
+}
+
 /// Makes the planned deployment boot next: at once, or (staged) from the next shutdown on.
+///
+/// libostree removes kernels when it stages, so the mirror on the ESP is put right before. What is
+/// finished at once is taken for good: it boots on no host that could judge it.
 pub fn carry_out(sysroot: &LockedSysroot, plan: &DeployPlan) -> Result<DeploymentId> {
     sysroot.ensure_stateroot(&plan.stateroot)?;
     let new = NewDeployment {
@@ -46,9 +67,17 @@ pub fn carry_out(sysroot: &LockedSysroot, plan: &DeployPlan) -> Result<Deploymen
         merge_from: plan.merge_from.as_ref(),
         kargs: &plan.kargs,
     };
+    let setup = BootSetup::read(sysroot.path())?;
     match plan.method {
-        Method::Stage => sysroot.stage(&new),
-        Method::Finish => sysroot.deploy(&new, plan.retain),
+        Method::Stage => {
+            boot::settle(sysroot.path(), &setup, Counting::AsIs)?;
+            sysroot.stage(&new)
+        }
+        Method::Finish => {
+            let id = sysroot.deploy(&new, plan.retain)?;
+            boot::settle(sysroot.path(), &setup, Counting::Off)?;
+            Ok(id)
+        }
     }
 }
 

@@ -12,6 +12,9 @@ use super::error::from_glib;
 use super::handle::{NO_CANCEL, id_of};
 use super::{DeploymentId, Origin, Sysroot, SysrootError};
 
+/// libostree finishes no staged deployment beside this file (ostree-sysroot-private.h).
+const HELD_BACK: &str = "/run/ostree/staged-deployment-locked";
+
 /// A sysroot whose lock this process holds.
 #[derive(Debug)]
 pub struct LockedSysroot {
@@ -125,6 +128,13 @@ impl LockedSysroot {
             .write_origin_file(&deployment, Some(&file), NO_CANCEL);
         written.map_err(from_glib)?;
         self.load()
+    }
+
+    /// Keeps a staged deployment from being finished at the next shutdown. The mark is gone after
+    /// it, as the staged deployment is.
+    #[context("Holding back the staged deployment")]
+    pub fn hold_back_staged(&self) -> Result<()> {
+        Ok(fs::write(HELD_BACK, "")?)
     }
 
     /// Writes the boot order, durably. Deployments that are not named leave the boot list; a

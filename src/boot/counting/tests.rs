@@ -91,6 +91,40 @@ fn grub_counts_the_default_entry() {
 }
 
 #[test]
+fn settling_grub() {
+    let tries = |left| {
+        Some(Tries {
+            left,
+            done: 3 - left,
+        })
+    };
+    for (before, counting, after) in [
+        (None, Counting::Off, None),
+        (None, Counting::AsIs, None),
+        (None, Counting::Keep(3), tries(3)),
+        (None, Counting::Fresh(3), tries(3)),
+        (Some("1"), Counting::Off, None),
+        (Some("1"), Counting::AsIs, tries(1)),
+        (Some("1"), Counting::Keep(3), tries(1)),
+        (Some("0"), Counting::Fresh(3), tries(3)),
+    ] {
+        let (dir, _) = scene();
+        if let Some(counter) = before {
+            arm(dir.path(), &grub(), 3).unwrap();
+            let mut env = env(&dir);
+            env.set("boot_counter", counter).unwrap();
+            env.write(&dir.path().join("boot/grub/grubenv")).unwrap();
+        }
+        settle(dir.path(), &grub(), counting).unwrap();
+        assert_eq!(
+            armed(dir.path(), &grub()).unwrap(),
+            after,
+            "{before:?} {counting:?}"
+        );
+    }
+}
+
+#[test]
 fn only_the_counter_changes_in_the_block() {
     let (dir, _) = scene();
     let path = dir.path().join("boot/grub/grubenv");

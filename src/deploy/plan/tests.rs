@@ -45,6 +45,7 @@ fn host(deployments: Vec<Deployment>) -> Snapshot {
                 shared: false,
             },
             kernels: vec![kernel("k1", 10 << 20)],
+            esp: None,
         },
     }
 }

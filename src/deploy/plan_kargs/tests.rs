@@ -34,6 +34,7 @@ fn host(spec: &[(&str, Slot)]) -> Snapshot {
                 shared: false,
             },
             kernels: Vec::new(),
+            esp: None,
         },
         bootloader: Bootloader::Grub,
     }
