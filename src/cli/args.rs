@@ -68,6 +68,9 @@ pub enum Command {
     Install(InstallArgs),
     /// Print a completion script for a shell
     Completion(CompletionArgs),
+    /// What the host's units run around a boot
+    #[command(hide = true)]
+    Boot(BootArgs),
     /// Print the manual page, or write all pages to a directory
     #[command(hide = true)]
     Man(ManArgs),
@@ -88,6 +91,7 @@ impl Command {
             | Self::Rollback(_)
             | Self::Status(_)
             | Self::Completion(_)
+            | Self::Boot(_)
             | Self::Man(_) => None,
         }
     }
@@ -320,6 +324,31 @@ pub struct PruneArgs {
     /// Remove images that no deployment uses, too
     #[arg(long)]
     pub undeployed: bool,
+}
+
+/// Arguments of `boot`.
+#[derive(Debug, Args)]
+pub struct BootArgs {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: BootCommand,
+}
+
+/// What happens around a boot.
+#[derive(Debug, Clone, Copy, Subcommand)]
+pub enum BootCommand {
+    /// Put the staged deployment on trial, before it is finished at shutdown
+    ///
+    /// Records which image it is and lets the bootloader count its boots. Where that is not
+    /// possible, the staged deployment is held back and the host keeps what it has. Run by
+    /// bowline-finalize.service.
+    Finalize,
+    /// Bring the bootloader up to date with the boot entries
+    ///
+    /// With systemd-boot, copies kernels and entries to the EFI system partition; what is on trial
+    /// has its boots counted, nothing else has. Run by bowline-mirror.service, and by hand after
+    /// `ostree admin` changed what boots.
+    Mirror,
 }
 
 /// Arguments of `completion`.

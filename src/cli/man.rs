@@ -87,7 +87,8 @@ fn write_pages(command: &clap::Command, dir: &Path) -> Result<()> {
     write_page(&page(command)?, &dir.join(name))?;
     command
         .get_subcommands()
-        .filter(|sub| !sub.is_hide_set())
+        // What units run is documented, too.
+        .filter(|sub| !sub.is_hide_set() || sub.get_name() == "boot")
         .try_for_each(|sub| write_pages(sub, dir))
 }
 

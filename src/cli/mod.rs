@@ -2,6 +2,7 @@
 //! reads the environment and prints. Never decides anything about images or deployments.
 
 pub mod args;
+mod boot;
 mod completion;
 mod context;
 pub mod exit;
@@ -63,6 +64,7 @@ fn run(command: &Command, context: &Context) -> anyhow::Result<Outcome> {
         Command::Rollback(args) => rollback::run(args, context),
         Command::Kargs(args) => kargs::run(args, context),
         Command::Status(args) => status::run(args, context),
+        Command::Boot(args) => boot::run(args, context),
         Command::Completion(args) => completion::run(args, context),
         Command::Man(args) => man::run(args, context),
     }

@@ -112,7 +112,7 @@ struct UpdateFile {
     expecting = "a mapping of settings"
 )]
 struct HealthFile {
-    tries: Option<Bounded<1, 10>>,
+    tries: Option<Bounded<1, 9>>,
     timeout: Option<Span>,
     check_timeout: Option<Span>,
     units: Option<Vec<String>>,

@@ -98,12 +98,12 @@ fn mistakes_name_file_line_and_what_is_allowed() {
         ),
         (
             "health:\n  network: true\n  tries: 0\n",
-            ":3: health.tries: invalid value: integer `0`, expected a whole number from 1 to 10 \
+            ":3: health.tries: invalid value: integer `0`, expected a whole number from 1 to 9 \
              at line 3 column 10",
         ),
         (
             "health:\n  tries: many\n",
-            ":2: health.tries: invalid type: string \"many\", expected a whole number from 1 to 10 \
+            ":2: health.tries: invalid type: string \"many\", expected a whole number from 1 to 9 \
              at line 2 column 10",
         ),
         (

@@ -5,9 +5,12 @@ use std::error::Error as StdError;
 use std::io;
 
 use super::{Interrupted, Kind, UsageError, Verdict};
+use crate::boot::GrubenvError;
+use crate::boot::esp::EspError;
 use crate::boot::kargs::KargError;
 use crate::boot::kargs_d::KargsDError;
 use crate::boot::kargs_edit::EditError;
+use crate::boot::mirror::MirrorError;
 use crate::cli::image::{InUse, NotStored};
 use crate::cli::output::OutputClosed;
 use crate::config::ConfigError;
@@ -35,7 +38,7 @@ const FORMS: &str = "write an image as host/name:tag, host/name@sha256:… or TR
 /// Sorts an error by the first error in its chain, outermost first, whose type says something.
 pub fn classify(error: &anyhow::Error) -> Verdict {
     let known = error.chain().find_map(|cause| {
-        let table: [fn(&(dyn StdError + 'static)) -> Option<Verdict>; 18] = [
+        let table: [fn(&(dyn StdError + 'static)) -> Option<Verdict>; 21] = [
             |e| e.downcast_ref().map(usage),
             |e| e.downcast_ref().map(interrupted),
             |e| e.downcast_ref().and_then(source),
@@ -46,6 +49,9 @@ pub fn classify(error: &anyhow::Error) -> Verdict {
             |e| e.downcast_ref().map(deploy),
             |e| e.downcast_ref().map(install),
             |e| e.downcast_ref().map(tool),
+            |e| e.downcast_ref().map(esp),
+            |e| e.downcast_ref().map(mirror),
+            |e| e.downcast_ref().and_then(grubenv),
             |e| e.downcast_ref().map(unsuitable),
             |e| e.downcast_ref().map(not_stored),
             |e| e.downcast_ref().map(in_use),
@@ -258,6 +264,40 @@ fn tool(_: &ToolMissing) -> Verdict {
     let packages = "install its package: fdisk, util-linux, e2fsprogs, btrfs-progs, xfsprogs, \
                     dosfstools, mtools or grub-common have such programs on Debian";
     Verdict::hint(Kind::Unsupported, packages)
+}
+
+fn esp(error: &EspError) -> Verdict {
+    match error {
+        EspError::Unknown => Verdict::new(Kind::Usage),
+        EspError::Gone(_) => Verdict::hint(
+            Kind::Unsupported,
+            "attach its disk, or correct /ostree/bowline/boot.yaml; `lsblk -o NAME,PARTUUID` shows \
+             what there is",
+        ),
+    }
+}
+
+fn mirror(error: &MirrorError) -> Verdict {
+    match error {
+        MirrorError::NoSpace { .. } => Verdict::hint(
+            Kind::Space,
+            "remove what does not belong on the EFI system partition, or unpin a deployment with \
+             another kernel",
+        ),
+        MirrorError::NothingToBoot => Verdict::new(Kind::Unexpected),
+    }
+}
+
+fn grubenv(error: &GrubenvError) -> Option<Verdict> {
+    match error {
+        // The system's own error, further down the chain, says what kind it is.
+        GrubenvError::File { .. } => None,
+        GrubenvError::Full { .. } => Some(Verdict::hint(
+            Kind::Space,
+            "remove variables from it with `grub-editenv`",
+        )),
+        GrubenvError::NotABlock(_) | GrubenvError::Name(_) => None,
+    }
 }
 
 fn unsuitable(error: &Unsuitable) -> Verdict {
