@@ -17,7 +17,7 @@ const FILE: &str = "ostree/bowline/boot.yaml";
 /// The largest such file that is read, in bytes.
 const LIMIT: u64 = 64 << 10;
 /// Directories that may hold GRUB's configuration and environment block, below the sysroot.
-const GRUB_DIRS: [&str; 2] = ["boot/grub", "boot/grub2"];
+const GRUB_DIRS: [&str; 3] = ["boot/grub", "boot/grub2", "boot/bowline"];
 /// What tells our grub.cfg from any other; its first line.
 pub(super) const GRUB_MARK: &str = "# bowline: static boot configuration";
 

@@ -24,37 +24,81 @@ pub struct Boots {
     pub uefi: bool,
 }
 
+/// With which firmware a system can boot from where it is installed; otherwise why not.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Possible {
+    /// BIOS.
+    pub bios: Result<(), String>,
+    /// UEFI.
+    pub uefi: Result<(), String>,
+}
+
+impl Possible {
+    /// What a disk that is partitioned for it makes possible.
+    pub fn on_disk(arch: &str) -> Self {
+        let uefi = Ok(());
+        Self {
+            bios: Self::bios_of(arch),
+            uefi,
+        }
+    }
+
+    /// Whether machines of an architecture have a BIOS.
+    pub fn bios_of(arch: &str) -> Result<(), String> {
+        match arch {
+            "amd64" | "386" => Ok(()),
+            other => Err(format!("machines of architecture {other} have no BIOS")),
+        }
+    }
+}
+
 impl Boots {
     /// Decides.
-    pub fn choose(wanted: &Wanted, config: &InstallConfig) -> Result<Self, InstallError> {
+    pub fn choose(
+        wanted: &Wanted,
+        config: &InstallConfig,
+        possible: &Possible,
+    ) -> Result<Self, InstallError> {
         let loader = wanted.loader.or(config.bootloader.map(of_config));
         let loader = loader.unwrap_or(Bootloader::Grub);
-        let has_bios = matches!(&*wanted.arch, "amd64" | "386");
-        let all = match (loader, has_bios) {
-            (Bootloader::SystemdBoot, _) | (_, false) => Firmware::Uefi,
-            (Bootloader::Grub | Bootloader::None, true) => Firmware::Both,
+        let all = Self {
+            loader,
+            bios: possible.bios.is_ok() && loader != Bootloader::SystemdBoot,
+            uefi: possible.uefi.is_ok(),
         };
-        if wanted.generic && wanted.firmware.is_some_and(|firmware| firmware != all) {
+        let named = |firmware| Self {
+            loader,
+            bios: matches!(firmware, Firmware::Bios | Firmware::Both),
+            uefi: matches!(firmware, Firmware::Uefi | Firmware::Both),
+        };
+        let user = wanted.firmware.map(named);
+        if wanted.generic && user.is_some_and(|user| user != all) {
             return Err(options(
                 "--generic-image makes a disk for any machine: leave --firmware away",
             ));
         }
-        let named = wanted
-            .firmware
-            .or(config.firmware.filter(|_| !wanted.generic));
-        let firmware = named.unwrap_or(all);
-        let bios = matches!(firmware, Firmware::Bios | Firmware::Both);
-        let uefi = matches!(firmware, Firmware::Uefi | Firmware::Both);
-        if loader == Bootloader::SystemdBoot && bios {
+        let image = config.firmware.filter(|_| !wanted.generic).map(named);
+        let boots = user.or(image).unwrap_or(all);
+        boots.check(possible)?;
+        Ok(boots)
+    }
+
+    fn check(self, possible: &Possible) -> Result<(), InstallError> {
+        if self.loader == Bootloader::SystemdBoot && self.bios {
             return Err(options(
                 "systemd-boot boots with UEFI only: choose --firmware uefi, or --bootloader grub",
             ));
         }
-        if bios && !has_bios {
-            let text = format!("machines of architecture {} have no BIOS", wanted.arch);
-            return Err(InstallError::Options(text));
-        }
-        Ok(Self { loader, bios, uefi })
+        let refused = |wanted: bool, why: &Result<(), String>| match why {
+            Err(why) if wanted => Err(options(why)),
+            _ => Ok(()),
+        };
+        refused(self.bios, &possible.bios)?;
+        refused(self.uefi, &possible.uefi)?;
+        // Nothing is possible, so the reasons are asked for.
+        let none = self.loader != Bootloader::None && !self.bios && !self.uefi;
+        refused(none, &possible.uefi)?;
+        refused(none, &possible.bios)
     }
 }
 
@@ -89,7 +133,11 @@ impl DiskChoice {
         config: &InstallConfig,
         sector: u64,
     ) -> Result<Self, InstallError> {
-        let boots = Boots::choose(&request.wanted, config)?;
+        let boots = Boots::choose(
+            &request.wanted,
+            config,
+            &Possible::on_disk(&request.wanted.arch),
+        )?;
         if boots.bios && boots.loader == Bootloader::Grub && sector != 512 {
             return Err(InstallError::unsupported(
                 format!("GRUB for BIOS does not boot from sectors of {sector} bytes"),

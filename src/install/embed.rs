@@ -19,6 +19,15 @@ const NOP: u8 = 0x90;
 /// Where the first sector of a core image keeps the number of its second one (8 bytes).
 const BLOCK_LIST: usize = SECTOR - 12;
 
+/// Where a core image goes: a BIOS boot partition, or the gap behind a partition table of DOS.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct BiosPlace {
+    /// Its first sector, of 512 bytes.
+    pub sector: u64,
+    /// Its bytes.
+    pub room: u64,
+}
+
 /// What goes to the disk.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Embedding {
@@ -28,9 +37,9 @@ pub struct Embedding {
     pub core: Vec<u8>,
 }
 
-/// Prepares boot.img (`boot`) and a core image for a BIOS boot partition of `room` bytes whose
-/// first sector is `sector`.
-pub fn embed(boot: &[u8], core: &[u8], sector: u64, room: u64) -> Result<Embedding, InstallError> {
+/// Prepares boot.img (`boot`) and a core image for a place on a disk.
+pub fn embed(boot: &[u8], core: &[u8], place: BiosPlace) -> Result<Embedding, InstallError> {
+    let BiosPlace { sector, room } = place;
     if boot.len() != SECTOR || !boot.ends_with(&[0x55, 0xaa]) {
         return Err(broken("boot.img is not a boot sector"));
     }
@@ -40,7 +49,7 @@ pub fn embed(boot: &[u8], core: &[u8], sector: u64, room: u64) -> Result<Embeddi
     }
     if core.len() as u64 > room {
         return Err(InstallError::TooSmall {
-            what: "GRUB's core image in the BIOS boot partition".into(),
+            what: "GRUB's core image behind the partition table".into(),
             needed: core.len() as u64,
             available: room,
         });
@@ -73,10 +82,14 @@ mod tests {
         boot
     }
 
+    fn place(sector: u64, room: u64) -> BiosPlace {
+        BiosPlace { sector, room }
+    }
+
     #[test]
     fn both_images_learn_their_place_and_nothing_else_changes() {
         let core: Vec<u8> = (0..1500u32).map(|i| (i % 253) as u8).collect();
-        let made = embed(&boot(), &core, 0x0102_0304, 4096).unwrap();
+        let made = embed(&boot(), &core, place(0x0102_0304, 4096)).unwrap();
         assert_eq!(made.boot_code[0x5c..0x64], [4, 3, 2, 1, 0, 0, 0, 0]);
         assert_eq!(made.boot_code[0x66..0x68], [0x90, 0x90]);
         assert_eq!(made.boot_code[..0x5c], boot()[..0x5c]);
@@ -97,12 +110,12 @@ mod tests {
             (&boot()[..511], &core[..]),
             (&boot()[..], &core[..512]),
         ] {
-            let refused = embed(boot, core, 2048, 1 << 20);
+            let refused = embed(boot, core, place(2048, 1 << 20));
             assert!(matches!(refused, Err(InstallError::Unsupported { .. })));
         }
-        let large = embed(&boot(), &core, 2048, 1023).unwrap_err();
+        let large = embed(&boot(), &core, place(2048, 1023)).unwrap_err();
         let numbers = InstallError::TooSmall {
-            what: "GRUB's core image in the BIOS boot partition".into(),
+            what: "GRUB's core image behind the partition table".into(),
             needed: 1024,
             available: 1023,
         };
@@ -116,7 +129,7 @@ mod tests {
             core in proptest::collection::vec(any::<u8>(), 0..2000),
             sector in 0..u64::MAX,
         ) {
-            if let Ok(made) = embed(&boot, &core, sector, 1024) {
+            if let Ok(made) = embed(&boot, &core, place(sector, 1024)) {
                 prop_assert_eq!(made.core.len(), core.len());
             }
         }

@@ -19,6 +19,14 @@ pub enum InstallError {
         /// What was found on it.
         found: Vec<String>,
     },
+    /// A mounted root holds something already.
+    #[error("{} is not empty: it has {}", path.display(), found.join(", "))]
+    NotEmpty {
+        /// The root.
+        path: PathBuf,
+        /// What was found in it.
+        found: Vec<String>,
+    },
     /// There is no such file or device.
     #[error("{} does not exist", .0.display())]
     NoTarget(PathBuf),

@@ -234,11 +234,21 @@ impl Drop for Work {
     }
 }
 
-/// Writes GRUB's configuration and an empty environment block to `boot/grub`.
-#[context("Writing GRUB's configuration")]
-pub fn write_config(boot: &Path) -> Result<()> {
-    let dir = boot.join("grub");
-    fs::create_dir_all(&dir)?;
+/// The directory below `boot` for our configuration. Where another system has its GRUB, ours needs
+/// another place: modules of the one are no good for the other, and the old one must still boot.
+pub fn dir_name(at: &Path) -> &'static str {
+    let usual = at.join("grub");
+    let ours = fs::read(usual.join("grub.cfg")).is_ok_and(|old| old == boot::GRUB_CFG.as_bytes());
+    match usual.exists() && !ours {
+        true => "bowline",
+        false => "grub",
+    }
+}
+
+/// Writes GRUB's configuration and an empty environment block to a directory.
+#[context("Writing GRUB's configuration to {}", dir.display())]
+pub fn write_config(dir: &Path) -> Result<()> {
+    fs::create_dir_all(dir)?;
     let grubenv = dir.join("grubenv");
     Grubenv::read_or_new(&grubenv)?.write(&grubenv)?;
     Ok(fs::write(dir.join("grub.cfg"), boot::GRUB_CFG)?)

@@ -9,10 +9,14 @@ use fn_error_context::context;
 
 use super::InstallError;
 use super::choice::Boots;
-use super::embed::{self, Embedding};
+use super::embed::{self, BiosPlace, Embedding};
 use super::grub::{self, Grub};
-use super::partition::Partition;
 use crate::boot::Bootloader;
+
+/// Where firmware looks for a boot loader that nobody told it about, on the EFI system partition.
+const BOOT_DIR: &str = "EFI/BOOT";
+/// Where our boot loader is besides.
+const OWN_DIR: &str = "EFI/bowline";
 
 /// Where a boot loader is installed to, and what it must find.
 #[derive(Debug)]
@@ -23,14 +27,16 @@ pub struct Site<'a> {
     pub arch: &'a str,
     /// The deployed tree.
     pub tree: &'a Path,
-    /// The directory `boot` of the sysroot.
-    pub boot: &'a Path,
+    /// The sysroot.
+    pub sysroot: &'a Path,
+    /// Where GRUB's configuration goes.
+    pub grub_dir: &'a Path,
     /// The directory of the EFI system partition.
     pub esp: &'a Path,
     /// What GRUB looks for.
     pub root: grub::Boot,
-    /// The BIOS boot partition.
-    pub bios: Option<&'a Partition>,
+    /// Where the code for BIOS goes.
+    pub bios: Option<BiosPlace>,
 }
 
 /// Puts the boot loader's files in their directories; gives the code for BIOS.
@@ -44,11 +50,11 @@ pub fn prepare(site: &Site<'_>) -> Result<Option<Embedding>> {
 }
 
 fn grub(site: &Site<'_>) -> Result<Option<Embedding>> {
-    grub::write_config(site.boot)?;
+    grub::write_config(site.grub_dir)?;
     if site.boots.uefi {
         let grub = find(site, true)?;
         let file = grub.efi_name().context("GRUB for UEFI has no file name")?;
-        let dir = site.esp.join("EFI/BOOT");
+        let dir = site.esp.join(BOOT_DIR);
         fs::create_dir_all(&dir)?;
         fs::write(dir.join(file), grub.core_image(&site.root)?)?;
     }
@@ -57,8 +63,7 @@ fn grub(site: &Site<'_>) -> Result<Option<Embedding>> {
     };
     let grub = find(site, false)?;
     let (boot, core) = (grub.boot_sector()?, grub.core_image(&site.root)?);
-    let sector = place.start / embed::SECTOR as u64;
-    Ok(Some(embed::embed(&boot, &core, sector, place.size)?))
+    Ok(Some(embed::embed(&boot, &core, place)?))
 }
 
 fn find(site: &Site<'_>, uefi: bool) -> Result<Grub, InstallError> {
@@ -69,4 +74,22 @@ fn find(site: &Site<'_>, uefi: bool) -> Result<Grub, InstallError> {
         )
     })?;
     Grub::find(site.tree, platform)
+}
+
+/// Copies what firmware starts by itself, `EFI/BOOT`, to a directory of our own beside it, for a
+/// boot entry of the firmware.
+pub fn add_own_directory(esp: &Path) -> Result<()> {
+    let own = esp.join(OWN_DIR);
+    fs::create_dir_all(&own)?;
+    for entry in fs::read_dir(esp.join(BOOT_DIR)).context("Reading EFI/BOOT")? {
+        let entry = entry?;
+        fs::copy(entry.path(), own.join(entry.file_name()))?;
+    }
+    Ok(())
+}
+
+/// What such an entry names: a path on the EFI system partition.
+pub fn started_file(arch: &str) -> Option<String> {
+    let file = grub::platform(arch, true)?.efi?;
+    Some(format!("/{OWN_DIR}/{file}"))
 }

@@ -4,9 +4,11 @@
 //!
 //! ```text
 //! to_disk           the walk for a whole disk or a plain file, on one page
+//! to_mounted        the walk for file systems that are mounted, on one page
 //! choice partition  what there will be: pure
 //! target scratch    the disk; the directory where the system is put together
 //! fill              fetch and deploy
+//! site takeover     a mounted root: what belongs to it, what is in it
 //! loader grub embed boot loader files and boot code
 //! format esp table  file systems and partition table, written without mounting
 //! ```
@@ -16,21 +18,28 @@ mod embed;
 mod error;
 mod esp;
 mod fill;
+mod firmware;
 mod format;
 mod grub;
 mod keys;
 mod loader;
+mod mounts;
 mod partition;
+mod place;
 mod request;
 mod scratch;
+mod site;
 mod table;
+mod takeover;
 mod target;
 mod to_disk;
+mod to_mounted;
 
 pub use choice::Boots;
 pub use error::InstallError;
-pub use request::{DiskRequest, Installed, Wanted};
+pub use request::{DiskRequest, Existing, Installed, MountedRequest, Wanted};
 pub use to_disk::to_disk;
+pub use to_mounted::to_mounted;
 
 use scratch::Scratch;
 use target::Target;

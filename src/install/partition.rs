@@ -12,6 +12,7 @@
 use std::fmt::Write as _;
 
 use super::InstallError;
+use super::embed::{BiosPlace, SECTOR};
 
 /// Bytes in a mebibyte; every partition starts and ends at a multiple of it.
 pub const MIB: u64 = 1 << 20;
@@ -111,9 +112,24 @@ impl PartitionPlan {
         self.partitions.iter().find(|p| p.role == role)
     }
 
+    /// The number of the partition of a role, if there is one.
+    pub fn number(&self, role: Role) -> Option<u32> {
+        let at = self.partitions.iter().position(|p| p.role == role)?;
+        u32::try_from(at + 1).ok()
+    }
+
     /// The root partition; every plan has one.
     pub fn root(&self) -> &Partition {
         &self.partitions[self.partitions.len() - 1]
+    }
+
+    /// Where the code for BIOS goes, if there is to be any.
+    pub fn bios_place(&self) -> Option<BiosPlace> {
+        let place = self.find(Role::BiosBoot)?;
+        Some(BiosPlace {
+            sector: place.start / SECTOR as u64,
+            room: place.size,
+        })
     }
 
     /// The plan as input of sfdisk, for a disk whose sectors have `sector` bytes. `ids` has one

@@ -75,6 +75,28 @@ pub struct DiskRequest {
     pub wipe: bool,
 }
 
+/// What happens to what a mounted root holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Existing {
+    /// It must hold nothing.
+    Refuse,
+    /// It stays, beside the new system.
+    Keep,
+    /// It is removed.
+    Wipe,
+}
+
+/// An installation to file systems that are mounted.
+#[derive(Debug, Clone)]
+pub struct MountedRequest {
+    /// The system.
+    pub wanted: Wanted,
+    /// Where the root file system is mounted.
+    pub root: PathBuf,
+    /// What happens to what it holds.
+    pub existing: Existing,
+}
+
 /// What was installed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Installed {

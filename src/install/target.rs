@@ -81,6 +81,11 @@ impl Target {
         self.sector
     }
 
+    /// Whether it is a disk of this machine, not a plain file.
+    pub const fn is_block(&self) -> bool {
+        self.is_block
+    }
+
     /// Whether an installation to it was interrupted.
     pub fn is_unfinished(&self) -> Result<bool> {
         let mut start = Vec::new();

@@ -23,8 +23,8 @@ use super::fill;
 use super::partition::{PartitionPlan, Role};
 use super::request::{DiskRequest, Installed};
 use super::table::{self, Ids};
-use super::{InstallError, Scratch, Target, esp, format, grub, keys, loader};
-use crate::boot::BootSetup;
+use super::{InstallError, Scratch, Target, esp, firmware, format, grub, keys, loader};
+use crate::boot::{BootSetup, Bootloader};
 use crate::config::InstallConfig;
 
 /// Installs to a disk or plain file.
@@ -54,15 +54,16 @@ pub async fn to_disk(request: &DiskRequest) -> Result<Installed> {
         keys::write(&deployed.tree, root_keys)?;
     }
     let embedding = boot_files(&disk, &scratch, &deployed.tree)?;
+    if disk.is_for_this_machine(request, &target) {
+        loader::add_own_directory(&scratch.join("esp"))?;
+    }
     drop(sysroot);
     write(&target, &scratch, &disk, embedding.as_ref()).await?;
     scratch.finish()?;
-    Ok(Installed::new(
-        wanted,
-        disk.choice.boots,
-        &fetched,
-        deployed,
-    ))
+    let told = disk.tell_firmware(request, &target);
+    let mut installed = Installed::new(wanted, disk.choice.boots, &fetched, deployed);
+    installed.remarks.extend(told);
+    Ok(installed)
 }
 
 /// A disk as it will be, with the names that its parts get.
@@ -87,6 +88,24 @@ impl Disk {
     }
 }
 
+impl Disk {
+    /// Whether the system is for this machine alone, so that its firmware is told about it.
+    fn is_for_this_machine(&self, request: &DiskRequest, target: &Target) -> bool {
+        let boots = self.choice.boots;
+        let there = boots.uefi && boots.loader != Bootloader::None;
+        there && target.is_block() && !request.wanted.generic
+    }
+
+    fn tell_firmware(&self, request: &DiskRequest, target: &Target) -> Option<String> {
+        if !self.is_for_this_machine(request, target) {
+            return None;
+        }
+        let number = self.plan.number(Role::Esp)?;
+        let file = loader::started_file(&self.choice.layout.arch)?;
+        firmware::remark(Some(&(target.path().into(), number)), &file)
+    }
+}
+
 fn check_blank(target: &Target, wipe: bool) -> Result<()> {
     if target.is_unfinished()? {
         tracing::info!("an installation that was interrupted is begun anew");
@@ -108,14 +127,15 @@ fn boot_files(disk: &Disk, scratch: &Scratch, tree: &std::path::Path) -> Result<
         boots: disk.choice.boots,
         arch: &disk.choice.layout.arch,
         tree,
-        boot: &sysroot.join("boot"),
+        sysroot: &sysroot,
+        grub_dir: &sysroot.join("boot/grub"),
         esp: &scratch.join("esp"),
         root: grub::Boot {
             uuid: disk.uuid.clone(),
             root_fs: disk.choice.root_fs,
             dir: "/boot/grub".into(),
         },
-        bios: disk.plan.find(Role::BiosBoot),
+        bios: disk.plan.bios_place(),
     };
     let embedding = loader::prepare(&site)?;
     let esp = disk.ids.of(Role::Esp).map(str::to_owned);

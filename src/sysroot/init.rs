@@ -37,6 +37,15 @@ pub fn initialize(path: &Path) -> Result<()> {
     sysroot.ensure_initialized(NO_CANCEL).map_err(from_glib)
 }
 
+/// Makes a directory that may hold another system a sysroot, beside what is there. Changes nothing
+/// in one that is a sysroot already.
+#[context("Initialising a sysroot in {}", path.display())]
+pub fn initialize_beside(path: &Path) -> Result<()> {
+    fs::create_dir_all(path.join("boot"))?;
+    let sysroot = ostree::Sysroot::new(Some(&gio::File::for_path(path)));
+    sysroot.ensure_initialized(NO_CANCEL).map_err(from_glib)
+}
+
 /// Whether nothing is lost when `path` becomes a sysroot: no file anywhere, and at the top no
 /// directory that is not ours.
 pub(super) fn is_blank(path: &Path) -> Result<bool> {

@@ -26,7 +26,7 @@ pub use deployment::{Deployment, DeploymentId, Slot, assign_slots, booted, leadi
 pub use error::SysrootError;
 pub use etc::specials;
 pub use handle::{FreeSpace, Sysroot};
-pub use init::initialize;
+pub use init::{initialize, initialize_beside};
 pub use locked::{LockedSysroot, NewDeployment};
 pub use origin::{Origin, OriginError};
 pub use tree::{Kernel, TreeFacts};

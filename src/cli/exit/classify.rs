@@ -233,6 +233,10 @@ fn install(error: &InstallError) -> Verdict {
             Kind::Usage,
             "with --wipe everything on it is destroyed; or choose another target",
         ),
+        E::NotEmpty { .. } => Verdict::hint(
+            Kind::Usage,
+            "with --replace alongside it stays beside the new system, with --replace wipe it goes",
+        ),
         E::NoTarget(_) => Verdict::hint(
             Kind::Usage,
             "name a disk, or make a file of the size of a disk: `truncate -s 10G FILE`",

@@ -20,6 +20,10 @@ pub struct InstallArgs {
 pub enum InstallCommand {
     /// Partition a disk, or a plain file that becomes a disk image, and install to it
     ToDisk(ToDiskArgs),
+    /// Install to file systems that are mounted already, as by an installer
+    ToFilesystem(ToFilesystemArgs),
+    /// Take over the root of the running system; its files stay beside the new system
+    ToExistingRoot(ToExistingRootArgs),
 }
 
 impl InstallCommand {
@@ -27,6 +31,8 @@ impl InstallCommand {
     pub fn fetch_args(&self) -> Option<&FetchArgs> {
         match self {
             Self::ToDisk(args) => Some(&args.system.fetch),
+            Self::ToFilesystem(args) => Some(&args.system.fetch),
+            Self::ToExistingRoot(args) => Some(&args.system.fetch),
         }
     }
 }
@@ -58,6 +64,44 @@ pub struct ToDiskArgs {
     /// much room as the system
     #[arg(long, value_name = "DIR", default_value = "/var/tmp")]
     pub scratch: PathBuf,
+}
+
+/// Arguments of `install to-filesystem`.
+#[derive(Debug, Args)]
+pub struct ToFilesystemArgs {
+    /// Where the root file system is mounted, with /boot and the EFI system partition (boot/efi or
+    /// efi) below it if there are such
+    #[arg(value_name = "DIR")]
+    pub root: PathBuf,
+
+    /// What to install.
+    #[command(flatten)]
+    pub system: SystemArgs,
+
+    /// What to do with what the file systems hold; needed when they hold anything
+    #[arg(long, value_enum, value_name = "HOW")]
+    pub replace: Option<ReplaceArg>,
+}
+
+/// Arguments of `install to-existing-root`.
+#[derive(Debug, Args)]
+pub struct ToExistingRootArgs {
+    /// Root of the system that is taken over, where it is not this one's
+    #[arg(long, value_name = "DIR", default_value = "/")]
+    pub root: PathBuf,
+
+    /// What to install.
+    #[command(flatten)]
+    pub system: SystemArgs,
+}
+
+/// What to do with what a file system holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum ReplaceArg {
+    /// Leave it beside the new system
+    Alongside,
+    /// Remove it
+    Wipe,
 }
 
 /// What is installed: options of every way to install.

@@ -10,22 +10,41 @@ use std::sync::Arc;
 use anyhow::{Context as _, Result};
 
 use self::args::{
-    FirmwareArg, InstallArgs, InstallCommand, LoaderArg, RootTypeArg, SystemArgs, ToDiskArgs,
+    FirmwareArg, InstallArgs, InstallCommand, LoaderArg, ReplaceArg, RootTypeArg, SystemArgs,
+    ToDiskArgs,
 };
 use super::exit::UsageError;
 use super::{Context, Outcome, reference, render_report, text};
 use crate::boot::Bootloader;
 use crate::config::install::{Firmware, RootFs};
-use crate::install::{self, DiskRequest, Installed, Wanted};
+use crate::install::{self, DiskRequest, Existing, Installed, MountedRequest, Wanted};
 use crate::progress::{Event, ProgressSink};
 
 /// The largest file with public keys that is read, in bytes.
 const MAX_KEYS: u64 = 1 << 20;
 
+/// What is to be known about a system that was taken over.
+const TAKEN_OVER: &str = "\
+The old system runs until the next reboot; its files stay where they are, below /sysroot of the new
+system. What booted it is kept in /ostree/bowline/before.
+";
+
 /// Installs a system.
 pub fn run(args: &InstallArgs, context: &Context) -> Result<Outcome> {
     match &args.command {
         InstallCommand::ToDisk(args) => to_disk(args, context)?,
+        InstallCommand::ToFilesystem(args) => {
+            let existing = match args.replace {
+                None => Existing::Refuse,
+                Some(ReplaceArg::Alongside) => Existing::Keep,
+                Some(ReplaceArg::Wipe) => Existing::Wipe,
+            };
+            to_mounted(&args.root, &args.system, existing, context)?;
+        }
+        InstallCommand::ToExistingRoot(args) => {
+            to_mounted(&args.root, &args.system, Existing::Keep, context)?;
+            context.say(TAKEN_OVER)?;
+        }
     }
     Ok(Outcome::Done)
 }
@@ -46,6 +65,28 @@ fn to_disk(args: &ToDiskArgs, context: &Context) -> Result<()> {
     })?;
     let place = args.target.display().to_string();
     context.say(&report(&installed, &text::clean(&place)))
+}
+
+fn to_mounted(
+    root: &Path,
+    system: &SystemArgs,
+    existing: Existing,
+    context: &Context,
+) -> Result<()> {
+    let request = MountedRequest {
+        wanted: wanted(system, context)?,
+        root: root.into(),
+        existing,
+    };
+    let installed = context.block_on(async {
+        let installed = install::to_mounted(&request).await;
+        request.wanted.progress.event(Event::Finished);
+        installed
+    })?;
+    context.say(&report(
+        &installed,
+        &text::clean(&root.display().to_string()),
+    ))
 }
 
 fn wanted(args: &SystemArgs, context: &Context) -> Result<Wanted> {

@@ -52,7 +52,7 @@ fn the_user_goes_before_the_image_and_the_image_before_the_defaults() {
     let choose = |edit: &dyn Fn(&mut Wanted, &mut InstallConfig)| {
         let (mut request, mut config) = (request("amd64"), InstallConfig::default());
         edit(&mut request.wanted, &mut config);
-        Boots::choose(&request.wanted, &config).ok()
+        Boots::choose(&request.wanted, &config, &Possible::on_disk("amd64")).ok()
     };
     use Bootloader::{Grub, None as NoLoader, SystemdBoot};
     assert_eq!(choose(&|_, _| ()), Some(boots(Grub, true, true)));
@@ -155,4 +155,30 @@ fn arguments_are_those_of_root_image_and_machine() {
         all.join(" "),
         "root=UUID=1 rw a=2 panic=10 console=ttyS0 quiet"
     );
+}
+
+#[test]
+fn what_is_not_there_is_not_chosen_and_not_given() {
+    let mut wanted = request("amd64").wanted;
+    let config = InstallConfig::default();
+    let possible = |bios, uefi| Possible {
+        bios: if bios { Ok(()) } else { Err("no place".into()) },
+        uefi: if uefi {
+            Ok(())
+        } else {
+            Err("no partition".into())
+        },
+    };
+    let choose = |wanted: &Wanted, possible| Boots::choose(wanted, &config, &possible);
+    let uefi = choose(&wanted, possible(false, true)).unwrap();
+    assert_eq!(uefi, boots(Bootloader::Grub, false, true));
+    let none = choose(&wanted, possible(false, false)).unwrap_err();
+    assert_eq!(none, options("no partition"));
+    wanted.firmware = Some(Firmware::Both);
+    let bios = choose(&wanted, possible(false, true)).unwrap_err();
+    assert_eq!(bios, options("no place"));
+    wanted.firmware = None;
+    wanted.loader = Some(Bootloader::None);
+    let nothing = choose(&wanted, possible(false, false)).unwrap();
+    assert_eq!(nothing, boots(Bootloader::None, false, false));
 }

@@ -1,0 +1,226 @@
+//! A root that holds something already becomes a sysroot: what is there is looked at, removed, or
+//! left beside. A mounted root comes in; an opened sysroot without deployments goes out. The files
+//! of another system stay as they are unless their removal was asked for.
+
+use std::fs::{self, File};
+use std::io::ErrorKind;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, Result};
+use fn_error_context::context;
+use rustix::fs::{CWD, RenameFlags};
+
+use super::InstallError;
+use super::request::Existing;
+use crate::sys::bulk;
+use crate::sysroot::{self, LockedSysroot, Sysroot};
+
+/// There while an installation is under way, below the root.
+const MARK: &str = "ostree/bowline/unfinished";
+/// Names at the top, and below `boot`, that a new file system, mount points, or we have.
+const OURS: [&str; 5] = ["boot", "efi", "lost+found", "ostree", "loader"];
+
+/// Opens the sysroot at `root`, which becomes one if it is none.
+#[context("Preparing {}", root.display())]
+pub fn open(root: &Path, existing: Existing) -> Result<LockedSysroot> {
+    let unfinished = root.join(MARK).exists();
+    if !unfinished {
+        if Path::new("/run/ostree-booted").exists() && root == Path::new("/") {
+            let text = "this system boots from an image already: `bowline rebase IMAGE` changes it";
+            return Err(InstallError::Options(text.into()).into());
+        }
+        make_room(root, existing)?;
+    }
+    sysroot::initialize_beside(root)?;
+    let mark = root.join(MARK);
+    fs::create_dir_all(mark.with_file_name(""))?;
+    File::create(&mark)?.sync_all()?;
+    let sysroot = Sysroot::open_locked(root)?;
+    if !sysroot.deployments()?.is_empty() {
+        // Of the interrupted run: nothing else can be here.
+        sysroot.write_boot_order(&[])?;
+        sysroot.clean_deployments()?;
+    }
+    Ok(sysroot)
+}
+
+/// The installation is complete.
+pub fn finish(root: &Path) -> Result<()> {
+    let mark = root.join(MARK);
+    fs::remove_file(&mark).with_context(|| format!("Removing {}", mark.display()))
+}
+
+/// Refuses, removes or leaves what is in the root.
+fn make_room(root: &Path, existing: Existing) -> Result<()> {
+    let deployments = root.join("ostree/deploy");
+    let deployed = deployments
+        .read_dir()
+        .is_ok_and(|mut dir| dir.next().is_some());
+    if deployed && existing != Existing::Wipe {
+        let found = vec!["deployments of an image-based system".into()];
+        let path = root.into();
+        return Err(InstallError::NotEmpty { path, found }.into());
+    }
+    let found = contents(root)?;
+    match existing {
+        Existing::Refuse if !found.is_empty() => {
+            let path = root.into();
+            Err(InstallError::NotEmpty { path, found }.into())
+        }
+        Existing::Wipe => clear(root, root),
+        Existing::Refuse | Existing::Keep => Ok(()),
+    }
+}
+
+/// What is in a root besides empty directories of ours: names, a few of them.
+fn contents(root: &Path) -> Result<Vec<String>> {
+    let mut found = Vec::new();
+    for dir in ["", "boot"] {
+        for entry in read_dir(&root.join(dir))? {
+            let name = entry
+                .file_name()
+                .unwrap_or_default()
+                .to_string_lossy()
+                .into_owned();
+            if !OURS.contains(&name.as_str()) {
+                found.push(format!("{}", Path::new("/").join(dir).join(name).display()));
+            }
+        }
+    }
+    found.sort();
+    found.truncate(5);
+    Ok(found)
+}
+
+/// Removes everything below `dir` but what is mounted there; of what is mounted, `boot` alone.
+fn clear(root: &Path, dir: &Path) -> Result<()> {
+    let device = fs::metadata(dir)?.dev();
+    for path in read_dir(dir)? {
+        let meta = fs::symlink_metadata(&path)?;
+        let is_boot = path == root.join("boot");
+        if is_boot || (meta.is_dir() && has_mounts(&path, device)?) {
+            if is_boot || meta.dev() == device {
+                clear(root, &path)?;
+            }
+        } else if meta.dev() == device && !path.ends_with("lost+found") {
+            bulk::remove(&path)?;
+        }
+    }
+    Ok(())
+}
+
+/// Whether something else is mounted at a directory, or right below it.
+fn has_mounts(dir: &Path, device: u64) -> Result<bool> {
+    if fs::symlink_metadata(dir)?.dev() != device {
+        return Ok(true);
+    }
+    for path in read_dir(dir)? {
+        if fs::symlink_metadata(&path)?.dev() != device {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
+fn read_dir(dir: &Path) -> Result<Vec<PathBuf>> {
+    let what = || format!("Reading {}", dir.display());
+    let entries = match fs::read_dir(dir) {
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
+        other => other.with_context(what)?,
+    };
+    entries
+        .map(|entry| Ok(entry.with_context(what)?.path()))
+        .collect()
+}
+
+/// libostree wants `boot/loader` to be a link that it can switch; on some systems it is a
+/// directory with boot entries. They stay in force, by way of the link, until there are new ones.
+#[context("Keeping the boot entries in {}", boot.display())]
+pub fn keep_entries(boot: &Path) -> Result<()> {
+    let loader = boot.join("loader");
+    match fs::symlink_metadata(&loader) {
+        Ok(meta) if meta.is_dir() => {}
+        _ => return Ok(()),
+    }
+    let first = boot.join("loader.0");
+    copy(&loader, &first)?;
+    let link = boot.join("loader.before-bowline");
+    bulk::remove(&link)?;
+    std::os::unix::fs::symlink("loader.0", &link)?;
+    sync(boot)?;
+    // In one step: there is always something at this name, with the same entries.
+    rustix::fs::renameat_with(CWD, &link, CWD, &loader, RenameFlags::EXCHANGE)?;
+    sync(boot)
+}
+
+fn copy(from: &Path, to: &Path) -> Result<()> {
+    fs::create_dir_all(to)?;
+    for path in read_dir(from)? {
+        let target = to.join(path.file_name().unwrap_or_default());
+        match path.is_dir() {
+            true => copy(&path, &target)?,
+            false => drop(fs::copy(&path, &target)?),
+        }
+    }
+    Ok(())
+}
+
+fn sync(dir: &Path) -> Result<()> {
+    Ok(rustix::fs::syncfs(File::open(dir)?)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn tree(paths: &[&str]) -> tempfile::TempDir {
+        let dir = tempfile::tempdir().unwrap();
+        for path in paths {
+            let path = dir.path().join(path);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, "x").unwrap();
+        }
+        dir
+    }
+
+    #[test]
+    fn what_a_root_holds_is_told() {
+        let dir = tree(&[
+            "lost+found/x",
+            "boot/efi/EFI/x",
+            "efi/x",
+            "ostree/repo/config",
+        ]);
+        assert_eq!(contents(dir.path()).unwrap(), [""; 0]);
+        let dir = tree(&["etc/x", "boot/vmlinuz", "home/x"]);
+        assert_eq!(
+            contents(dir.path()).unwrap(),
+            ["/boot/vmlinuz", "/etc", "/home"]
+        );
+    }
+
+    #[test]
+    fn a_root_is_cleared_but_for_what_is_not_its_own() {
+        let dir = tree(&["etc/x", "boot/grub/x", "lost+found/x"]);
+        clear(dir.path(), dir.path()).unwrap();
+        assert_eq!(contents(dir.path()).unwrap(), [""; 0]);
+        assert!(dir.path().join("lost+found/x").exists());
+        assert!(dir.path().join("boot").exists());
+    }
+
+    #[test]
+    fn a_directory_of_entries_becomes_a_link_to_the_same() {
+        let dir = tree(&["loader/entries/fedora.conf", "loader/loader.conf"]);
+        let boot = dir.path();
+        keep_entries(boot).unwrap();
+        assert_eq!(
+            fs::read_link(boot.join("loader")).unwrap(),
+            Path::new("loader.0")
+        );
+        assert!(boot.join("loader/entries/fedora.conf").exists());
+        assert!(boot.join("loader.before-bowline/loader.conf").exists());
+        keep_entries(boot).unwrap();
+        assert!(boot.join("loader.before-bowline/loader.conf").exists());
+    }
+}
