@@ -5,6 +5,8 @@ use super::InstallError;
 use super::partition::{Layout, MIB, PartitionPlan};
 use super::request::{DiskRequest, Wanted};
 use crate::boot::Bootloader;
+use crate::boot::kargs::{Karg, KargError};
+use crate::boot::kargs_edit::Edit;
 use crate::config::InstallConfig;
 use crate::config::install::{Firmware, Loader, RootFs};
 
@@ -187,25 +189,19 @@ pub fn root_kargs(found: &str, config: &InstallConfig, loader: Bootloader) -> Ve
     kargs
 }
 
-/// All kernel arguments of the installed system: `root` first, then those of the image (less what
-/// its install configuration deletes), then those of this machine.
-pub fn kargs(
-    root: Vec<String>,
-    image: Vec<String>,
+/// What becomes of the image's own kernel arguments: some are taken out, then those that lead to
+/// the root file system, those of the install configuration and those of the user are put behind.
+pub fn edits(
+    root: &[String],
     config: &InstallConfig,
     wanted: &Wanted,
-) -> Vec<String> {
-    let deleted = |karg: &String| {
-        let key = karg.split('=').next().unwrap_or_default();
-        config
-            .karg_deletes
-            .iter()
-            .any(|gone| gone == karg || gone == key)
-    };
-    let mut kargs = root;
-    kargs.extend(image.into_iter().filter(|karg| !deleted(karg)));
-    kargs.extend(config.kargs.iter().chain(&wanted.kargs).cloned());
-    kargs
+) -> Result<Vec<Edit>, KargError> {
+    let deletes = config.karg_deletes.iter().cloned().map(Edit::DeleteAll);
+    let mut edits: Vec<Edit> = deletes.collect();
+    for arg in root.iter().chain(&config.kargs).chain(&wanted.kargs) {
+        edits.push(Edit::Append(Karg::new(arg)?));
+    }
+    Ok(edits)
 }
 
 #[cfg(test)]

@@ -10,6 +10,7 @@ use fn_error_context::context;
 
 use super::request::Wanted;
 use super::{InstallError, choice};
+use crate::boot::BootSetup;
 use crate::config::InstallConfig;
 use crate::deploy::{self, Decision, Wish};
 use crate::image::SignatureSource;
@@ -108,15 +109,16 @@ pub fn config(
     Ok(config)
 }
 
-/// Deploys the fetched image; it follows what the request says. It boots with the arguments in
-/// `root`, then those of image and machine.
+/// Deploys the fetched image; it follows what the request says. `root` are the kernel arguments that
+/// lead to the root file system; `setup` says how the system boots, which it must know itself.
 #[context("Deploying {}", wanted.image.imgref)]
 pub fn deploy(
     sysroot: &LockedSysroot,
     wanted: &Wanted,
     fetched: &Fetched,
     config: &InstallConfig,
-    root: Vec<String>,
+    root: &[String],
+    setup: &BootSetup,
 ) -> Result<Deployed> {
     wanted.progress.event(Event::Phase(Phase::Deploy));
     let mut settings = REPO_CONFIG.to_vec();
@@ -124,6 +126,7 @@ pub fn deploy(
         settings.push(("bls-append-except-default", appended));
     }
     sysroot.configure(&settings)?;
+    setup.write(sysroot.path())?;
     let wish = Wish {
         image: wanted.image.clone(),
         commit: fetched.record.commit.clone(),
@@ -131,7 +134,7 @@ pub fn deploy(
         retain: false,
         explicit: true,
         arch: wanted.arch.clone(),
-        kargs: Vec::new(),
+        kargs: choice::edits(root, config, wanted)?,
     };
     let tree = sysroot.tree_facts(&fetched.record.commit)?;
     let plan = deploy::plan(&deploy::snapshot(sysroot)?, &wish, &tree)?;
@@ -140,7 +143,6 @@ pub fn deploy(
         return Err(InstallError::Options(taken).into());
     };
     plan.origin = plan.origin.following(&wanted.target_image);
-    plan.kargs = choice::kargs(root, plan.kargs, config, wanted);
     let id = deploy::carry_out(sysroot, &plan)?;
     // Also names the refs that hold the deployment's commit.
     sysroot.clean_deployments()?;

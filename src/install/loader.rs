@@ -12,6 +12,7 @@ use super::choice::Boots;
 use super::embed::{self, BiosPlace, Embedding};
 use super::grub::{self, Grub};
 use crate::boot::Bootloader;
+use crate::boot::mirror::{self, Counting};
 
 /// Where firmware looks for a boot loader that nobody told it about, on the EFI system partition.
 const BOOT_DIR: &str = "EFI/BOOT";
@@ -44,7 +45,7 @@ pub struct Site<'a> {
 pub fn prepare(site: &Site<'_>) -> Result<Option<Embedding>> {
     match site.boots.loader {
         Bootloader::Grub => grub(site),
-        Bootloader::SystemdBoot => Err(InstallError::unsupported("systemd-boot", "grub").into()),
+        Bootloader::SystemdBoot => systemd_boot(site).map(|()| None),
         Bootloader::None => Ok(None),
     }
 }
@@ -64,6 +65,49 @@ fn grub(site: &Site<'_>) -> Result<Option<Embedding>> {
     let grub = find(site, false)?;
     let (boot, core) = (grub.boot_sector()?, grub.core_image(&site.root)?);
     Ok(Some(embed::embed(&boot, &core, place)?))
+}
+
+/// Where systemd-boot is in a tree; signed ones end in `.signed`.
+const SYSTEMD_BOOT: &str = "usr/lib/systemd/boot/efi";
+/// What systemd-boot shows: its menu for a second, in which a person can reach it.
+const LOADER_CONF: &str = "timeout 1\n";
+
+fn systemd_boot(site: &Site<'_>) -> Result<()> {
+    let started = grub::platform(site.arch, true).and_then(|platform| platform.efi);
+    let started = started.ok_or_else(|| no_systemd_boot(site.arch))?;
+    let name = started.to_lowercase().replacen("boot", "systemd-boot", 1);
+    let names = [format!("{name}.signed"), name.clone()];
+    let places = [site.tree, Path::new("/")];
+    let mut files = places
+        .iter()
+        .flat_map(|root| names.iter().map(|name| root.join(SYSTEMD_BOOT).join(name)));
+    let file = files.find(|file| file.is_file());
+    let file = file.ok_or_else(|| no_systemd_boot(site.arch))?;
+    for (dir, name) in [(BOOT_DIR, started), ("EFI/systemd", &*name)] {
+        let dir = site.esp.join(dir);
+        fs::create_dir_all(&dir)?;
+        fs::copy(&file, dir.join(name))?;
+    }
+    let conf = site.esp.join("loader");
+    fs::create_dir_all(&conf)?;
+    Ok(fs::write(conf.join("loader.conf"), LOADER_CONF)?)
+}
+
+fn no_systemd_boot(arch: &str) -> InstallError {
+    InstallError::unsupported(
+        format!("neither the image nor this host has systemd-boot for {arch}"),
+        "put it into the image (on Debian the package systemd-boot-efi), or choose --bootloader grub",
+    )
+}
+
+/// Copies kernels and boot entries to `esp`, where the boot loader reads nothing else.
+pub fn mirror(site: &Site<'_>, esp: &Path) -> Result<()> {
+    if site.boots.loader != Bootloader::SystemdBoot {
+        return Ok(());
+    }
+    let wanted = mirror::wanted(site.sysroot, Counting::Off)?;
+    let steps = mirror::plan(&mirror::look(esp)?, &wanted)?;
+    mirror::carry_out(esp, &steps)
 }
 
 fn find(site: &Site<'_>, uefi: bool) -> Result<Grub, InstallError> {

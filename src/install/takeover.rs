@@ -32,6 +32,8 @@ pub fn open(root: &Path, existing: Existing) -> Result<LockedSysroot> {
         }
         make_room(root, existing)?;
     }
+    // Before libostree looks at it.
+    keep_entries(&root.join("boot"))?;
     sysroot::initialize_beside(root)?;
     let mark = root.join(MARK);
     fs::create_dir_all(mark.with_file_name(""))?;
@@ -137,7 +139,7 @@ fn read_dir(dir: &Path) -> Result<Vec<PathBuf>> {
 /// libostree wants `boot/loader` to be a link that it can switch; on some systems it is a
 /// directory with boot entries. They stay in force, by way of the link, until there are new ones.
 #[context("Keeping the boot entries in {}", boot.display())]
-pub fn keep_entries(boot: &Path) -> Result<()> {
+fn keep_entries(boot: &Path) -> Result<()> {
     let loader = boot.join("loader");
     match fs::symlink_metadata(&loader) {
         Ok(meta) if meta.is_dir() => {}

@@ -47,9 +47,13 @@ pub async fn to_disk(request: &DiskRequest) -> Result<Installed> {
     let config = fill::config(&sysroot, wanted, &fetched)?;
     let choice = DiskChoice::choose(request, &config, target.sector())?;
     let disk = Disk::new(choice, target.size())?;
-    let root = format!("UUID={}", disk.uuid);
-    let root = choice::root_kargs(&root, &config, disk.choice.boots.loader);
-    let deployed = fill::deploy(&sysroot, wanted, &fetched, &config, root)?;
+    let boots = disk.choice.boots;
+    let root = choice::root_kargs(&format!("UUID={}", disk.uuid), &config, boots.loader);
+    let setup = BootSetup {
+        bootloader: boots.loader,
+        esp: disk.ids.of(Role::Esp).map(str::to_owned),
+    };
+    let deployed = fill::deploy(&sysroot, wanted, &fetched, &config, &root, &setup)?;
     if let Some(root_keys) = &wanted.root_keys {
         keys::write(&deployed.tree, root_keys)?;
     }
@@ -61,7 +65,7 @@ pub async fn to_disk(request: &DiskRequest) -> Result<Installed> {
     write(&target, &scratch, &disk, embedding.as_ref()).await?;
     scratch.finish()?;
     let told = disk.tell_firmware(request, &target);
-    let mut installed = Installed::new(wanted, disk.choice.boots, &fetched, deployed);
+    let mut installed = Installed::new(wanted, boots, &fetched, deployed);
     installed.remarks.extend(told);
     Ok(installed)
 }
@@ -137,11 +141,8 @@ fn boot_files(disk: &Disk, scratch: &Scratch, tree: &std::path::Path) -> Result<
         },
         bios: disk.plan.bios_place(),
     };
-    let embedding = loader::prepare(&site)?;
-    let esp = disk.ids.of(Role::Esp).map(str::to_owned);
-    let bootloader = site.boots.loader;
-    BootSetup { bootloader, esp }.write(&sysroot)?;
-    Ok(embedding)
+    loader::mirror(&site, site.esp)?;
+    loader::prepare(&site)
 }
 
 /// Writes everything to the target, what firmware starts from last.

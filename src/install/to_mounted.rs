@@ -49,10 +49,14 @@ pub async fn to_mounted(request: &MountedRequest) -> Result<Installed> {
 
     let config = fill::config(&sysroot, wanted, &fetched)?;
     let boots = Boots::choose(wanted, &config, &possible)?;
-    takeover::keep_entries(&site.path.join("boot"))?;
     let root = format!("UUID={}", site.root.uuid);
     let root = choice::root_kargs(&root, &config, boots.loader);
-    let deployed = fill::deploy(&sysroot, wanted, &fetched, &config, root)?;
+    let esp = site.esp.as_ref().filter(|_| boots.uefi);
+    let setup = BootSetup {
+        bootloader: boots.loader,
+        esp: esp.and_then(|esp| esp.id.clone()),
+    };
+    let deployed = fill::deploy(&sysroot, wanted, &fetched, &config, &root, &setup)?;
     if let Some(root_keys) = &wanted.root_keys {
         keys::write(&deployed.tree, root_keys)?;
     }
@@ -103,7 +107,7 @@ fn boot_loader(
     let of_boot = site.boot.as_ref().unwrap_or(&site.root);
     let name = grub::dir_name(&path.join("boot"));
     let top = if site.boot.is_some() { "" } else { "/boot" };
-    let embedding = loader::prepare(&loader::Site {
+    let loader_site = loader::Site {
         boots,
         arch: &request.wanted.arch,
         tree: &deployed.tree,
@@ -116,18 +120,15 @@ fn boot_loader(
             dir: format!("{top}/{name}"),
         },
         bios: site.bios.as_ref().map(|(_, place)| *place),
-    })?;
-    let esp = site.esp.as_ref().filter(|_| boots.uefi);
-    let setup = BootSetup {
-        bootloader: boots.loader,
-        esp: esp.and_then(|esp| esp.id.clone()),
     };
-    setup.write(path)?;
+    let embedding = loader::prepare(&loader_site)?;
+    let esp = site.esp.as_ref().filter(|_| boots.uefi);
     let mut remarks = Vec::new();
     if let Some(esp) = esp.filter(|_| boots.loader != Bootloader::None) {
         if !generic {
             loader::add_own_directory(&staging)?;
         }
+        loader::mirror(&loader_site, &esp.path)?;
         let replaced = place::install(&staging, &esp.path, &kept.join("esp"))?;
         rustix::fs::syncfs(File::open(&esp.path)?).context("Writing the EFI partition to disk")?;
         remarks.extend(replaced_remark(&replaced, &kept));

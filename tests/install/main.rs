@@ -3,3 +3,4 @@
 
 mod scene;
 mod to_disk;
+mod to_mounted;

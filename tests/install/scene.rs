@@ -168,6 +168,39 @@ impl Scene {
         assert!(output.status.success(), "{path}: {}", stderr(&output));
         output.stdout
     }
+
+    /// The paths in a directory of the EFI system partition.
+    pub fn esp_list(&self, dir: &str) -> Vec<String> {
+        let image = format!("{}@@{}", self.path("disk.raw").display(), self.start("esp"));
+        let list = run("mdir", &["-i", &image, "-b", &format!("::{dir}")]);
+        let paths = list.lines().filter_map(|line| line.strip_prefix("::"));
+        paths
+            .map(|path| path.trim_end_matches('/').to_owned())
+            .collect()
+    }
+
+    /// An `install` command with the image `os` and further arguments.
+    pub fn install(&self, args: &[&str]) -> Output {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_bowline"));
+        command
+            .arg("install")
+            .args(args)
+            .args(["--image", &self.image("os")]);
+        command.env_clear();
+        command.env("CONTAINERS_POLICY_JSON", self.path("policy.json"));
+        command.output().unwrap()
+    }
+
+    /// A new ext4 file system, mounted for as long as the guard lives.
+    pub fn mounted(&self, size: u64) -> Mounted {
+        let (file, place) = (self.path("root.ext4"), self.path("mnt"));
+        fs::File::create(&file).unwrap().set_len(size).unwrap();
+        fs::create_dir_all(&place).unwrap();
+        let (file, at) = (file.to_str().unwrap(), place.to_str().unwrap());
+        run("mke2fs", &["-q", "-t", "ext4", file]);
+        run("mount", &["-o", "loop", file, at]);
+        Mounted(place)
+    }
 }
 
 /// When and how much of a file was written.
@@ -176,7 +209,8 @@ fn written(disk: &Path) -> Option<(std::time::SystemTime, u64)> {
     Some((meta.modified().unwrap(), meta.blocks()))
 }
 
-struct Mounted(PathBuf);
+/// A mount point; dropping it unmounts it.
+pub struct Mounted(pub PathBuf);
 
 impl Drop for Mounted {
     fn drop(&mut self) {

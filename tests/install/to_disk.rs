@@ -137,6 +137,54 @@ fn the_image_says_how_it_wants_to_be_installed() {
 }
 
 #[test]
+fn systemd_boot_finds_kernel_and_entry_beside_it() {
+    let Some(scene) = Scene::new(KARGS) else {
+        return;
+    };
+    scene.disk(1536 * MIB);
+    let said = scene.installs(&["--bootloader", "systemd-boot", "--karg", "quiet"]);
+    assert!(said.contains("systemd-boot, for UEFI"), "{said}");
+    let names: Vec<_> = scene
+        .partitions()
+        .into_iter()
+        .map(|p| (p.0, p.3 / MIB))
+        .collect();
+    assert_eq!(names[0], ("esp".to_owned(), 1024));
+    assert!(scene.esp_file("/EFI/BOOT/BOOTX64.EFI").starts_with(b"MZ"));
+    assert!(
+        scene
+            .esp_file("/EFI/systemd/systemd-bootx64.efi")
+            .starts_with(b"MZ")
+    );
+    assert_eq!(scene.esp_file("/loader/loader.conf"), b"timeout 1\n");
+    let entries = scene.esp_list("/loader/entries");
+    assert_eq!(entries.len(), 1, "{entries:?}");
+    let entry = scene.esp_file(&entries[0]);
+    let entry = String::from_utf8(entry).unwrap();
+    assert!(entry.contains("panic=10 root=UUID="), "{entry}");
+    let kernel = entry
+        .lines()
+        .find_map(|l| l.strip_prefix("linux "))
+        .unwrap();
+    assert_eq!(scene.esp_file(kernel), b"a kernel\n");
+    let initrd = entry
+        .lines()
+        .find_map(|l| l.strip_prefix("initrd "))
+        .unwrap();
+    assert_eq!(scene.esp_file(initrd), b"an initramfs\n");
+    scene.with_root(|root| {
+        let setup = fs::read_to_string(root.join("ostree/bowline/boot.yaml")).unwrap();
+        assert!(
+            setup.starts_with("bootloader: systemd-boot\nesp: "),
+            "{setup}"
+        );
+    });
+}
+
+/// Kernel arguments that the image asks for.
+const KARGS: &str = "file /usr/lib/bootc/kargs.d/10-os.toml 0 0 644 kargs = [\"panic=10\"]\\n";
+
+#[test]
 fn btrfs_is_made_without_mounting_anything() {
     let Some(scene) = Scene::new("") else { return };
     scene.disk(600 * MIB);

@@ -16,6 +16,7 @@ use self::args::{
 use super::exit::UsageError;
 use super::{Context, Outcome, reference, render_report, text};
 use crate::boot::Bootloader;
+use crate::boot::kargs::Karg;
 use crate::config::install::{Firmware, RootFs};
 use crate::install::{self, DiskRequest, Existing, Installed, MountedRequest, Wanted};
 use crate::progress::{Event, ProgressSink};
@@ -93,16 +94,16 @@ fn wanted(args: &SystemArgs, context: &Context) -> Result<Wanted> {
     let image = reference::parse(&args.image)?;
     let follows = args.target_imgref.as_deref().map(reference::parse);
     let keys = args.root_ssh_authorized_keys.as_deref().map(read_keys);
+    // Refused before anything is fetched.
+    for arg in &args.karg {
+        Karg::new(arg)?;
+    }
     let progress: Arc<dyn ProgressSink> = context.progress(&image.imgref.to_string())?;
     Ok(Wanted {
         target_image: follows.transpose()?.unwrap_or_else(|| image.clone()),
         image,
         stateroot: context.stateroot.clone(),
-        kargs: args
-            .karg
-            .iter()
-            .map(|arg| karg(arg))
-            .collect::<Result<_, _>>()?,
+        kargs: args.karg.clone(),
         root_keys: keys.transpose()?,
         loader: args.bootloader.map(loader),
         firmware: args.firmware.map(firmware),
@@ -113,16 +114,6 @@ fn wanted(args: &SystemArgs, context: &Context) -> Result<Wanted> {
         policy: context.policy_paths(),
         progress,
     })
-}
-
-fn karg(arg: &str) -> Result<String, UsageError> {
-    let what = match arg {
-        "" => "is empty",
-        arg if arg.starts_with("ostree=") => "is set by ostree itself",
-        arg if arg.contains(char::is_control) => "has a control character",
-        arg => return Ok(arg.into()),
-    };
-    Err(UsageError::new(format!("--karg {arg:?} {what}")))
 }
 
 /// Reads public keys; a file without any would lock everybody out.

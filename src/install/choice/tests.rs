@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::*;
+use crate::boot::kargs::KernelArgs;
 use crate::config::install::Loader;
 use crate::progress::{Event, ProgressSink};
 use crate::transport::SourceOptions;
@@ -140,20 +141,19 @@ fn the_root_is_found_as_the_image_says() {
 }
 
 #[test]
-fn arguments_are_those_of_root_image_and_machine() {
+fn arguments_are_those_of_image_root_and_machine() {
     let words = |text: &str| text.split(' ').map(str::to_owned).collect::<Vec<_>>();
     let mut config = InstallConfig::default();
     config.kargs = words("console=ttyS0");
-    config.karg_deletes = words("quiet a=1");
-    let all = kargs(
-        words("root=UUID=1 rw"),
-        words("a=1 a=2 quiet panic=10"),
-        &config,
-        &request("amd64").wanted,
-    );
+    config.karg_deletes = words("quiet a=1 absent");
+    let wanted = request("amd64").wanted;
+    let mut args = KernelArgs::parse("a=1 a=2 quiet panic=10");
+    for edit in edits(&words("root=UUID=1 rw"), &config, &wanted).unwrap() {
+        edit.apply(&mut args).unwrap();
+    }
     assert_eq!(
-        all.join(" "),
-        "root=UUID=1 rw a=2 panic=10 console=ttyS0 quiet"
+        args.to_words().join(" "),
+        "a=2 panic=10 root=UUID=1 rw console=ttyS0 quiet"
     );
 }
 
