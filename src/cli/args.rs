@@ -62,6 +62,8 @@ pub enum Command {
     Kargs(KargsArgs),
     /// Show what runs, what boots next, and what is kept
     Status(StatusArgs),
+    /// Show local changes to /etc against the image's defaults
+    ConfigDiff(ConfigDiffArgs),
     /// Work with images in a repository, without deploying them
     Image(ImageArgs),
     /// Install an image to a disk or a file system
@@ -90,6 +92,7 @@ impl Command {
             Self::Kargs(_)
             | Self::Rollback(_)
             | Self::Status(_)
+            | Self::ConfigDiff(_)
             | Self::Completion(_)
             | Self::Boot(_)
             | Self::Man(_) => None,
@@ -173,6 +176,30 @@ pub struct StatusArgs {
     /// The same as --format json
     #[arg(long, conflicts_with = "format")]
     pub json: bool,
+}
+
+/// Arguments of `config-diff`.
+#[derive(Debug, Args)]
+pub struct ConfigDiffArgs {
+    /// How to print the changes
+    #[arg(long, value_enum, value_name = "FORMAT", default_value_t)]
+    pub format: Format,
+
+    /// Print one line per path with how many lines came and went
+    #[arg(long, conflicts_with_all = ["format", "name_only"])]
+    pub stat: bool,
+
+    /// Print only the paths
+    #[arg(long, conflicts_with = "format")]
+    pub name_only: bool,
+
+    /// Show the content of files that not everybody may read, too
+    #[arg(long)]
+    pub show_private: bool,
+
+    /// Exit with 77 when there are no local changes
+    #[arg(long)]
+    pub unchanged_exit_77: bool,
 }
 
 /// How a report is printed.

@@ -4,6 +4,7 @@
 pub mod args;
 mod boot;
 mod completion;
+mod config_diff;
 mod context;
 pub mod exit;
 pub mod image;
@@ -65,6 +66,7 @@ fn run(command: &Command, context: &Context) -> anyhow::Result<Outcome> {
         Command::Kargs(args) => kargs::run(args, context),
         Command::Status(args) => status::run(args, context),
         Command::Boot(args) => boot::run(args, context),
+        Command::ConfigDiff(args) => config_diff::run(args, context),
         Command::Completion(args) => completion::run(args, context),
         Command::Man(args) => man::run(args, context),
     }

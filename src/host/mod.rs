@@ -1,9 +1,11 @@
 //! What a host runs, will run and could run, as one serialisable value. A sysroot comes in, the
 //! status goes out. Writes nothing and needs only to read.
 
+mod config_diff;
 mod read;
 mod status;
 
+pub use config_diff::{ChangeKind, ConfigChange, ConfigDiff, NotShown, Side, config_diff, subject};
 pub use read::{read, utc};
 pub use status::{
     API_VERSION, BootEntry, BootOrder, Host, ImageSpec, ImageStatus, KIND, Metadata, OstreeEntry,

@@ -1,7 +1,10 @@
 //! What `rebase`, `upgrade` and `config-diff` say about the host's own files, and what they refuse.
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
 use std::process::Command;
+
+use serde_json::{Value, json};
 
 use crate::scene::{Scene, os, turn};
 
@@ -137,4 +140,71 @@ fn a_rebase_tells_the_same() {
     let said = scene.ok(&["rebase", &scene.image_name("other")]);
     assert!(said.contains(TOLD), "{said}");
     assert_eq!(scene.ok(&["-q", "rebase", &scene.image_name("os")]), "");
+}
+
+#[test]
+fn config_diff_shows_local_changes() {
+    let Some(_turn) = turn() else {
+        return;
+    };
+    let scene = Scene::new();
+    assert!(
+        scene
+            .fails(2, &["config-diff"])
+            .contains("nothing is deployed")
+    );
+    scene.publish(&os("1", DEFAULTS), "os");
+    scene.ok(&["rebase", &scene.image_name("os")]);
+    assert_eq!(scene.ok(&["config-diff"]), "No local changes to /etc\n");
+    let output = scene.run(&["config-diff", "--unchanged-exit-77"]);
+    assert_eq!(output.status.code(), Some(77));
+
+    let etc = scene.next().join("etc");
+    fs::write(etc.join("shadowed.conf"), "mine\n").unwrap();
+    fs::remove_file(etc.join("gone.conf")).unwrap();
+    fs::write(etc.join("conf.d/key"), "hush\n").unwrap();
+    fs::set_permissions(etc.join("conf.d/key"), fs::Permissions::from_mode(0o600)).unwrap();
+    let before = scene.state();
+    let said = scene.ok(&["config-diff", "--unchanged-exit-77"]);
+    let expected = "\
+added /etc/conf.d/key: not for everybody to read, see --show-private
+removed /etc/gone.conf
+--- /usr/etc/gone.conf
++++ /dev/null
+@@ -1 +0,0 @@
+-old
+changed /etc/shadowed.conf
+--- /usr/etc/shadowed.conf
++++ /etc/shadowed.conf
+@@ -1 +1 @@
+-old
++mine
+1 added, 1 changed, 1 removed
+";
+    assert_eq!(said, expected);
+    let said = scene.ok(&["config-diff", "--show-private"]);
+    assert!(said.contains("\n+hush\n"), "{said}");
+    let said = scene.ok(&["config-diff", "--name-only"]);
+    assert_eq!(
+        said,
+        "/etc/conf.d/key\n/etc/gone.conf\n/etc/shadowed.conf\n"
+    );
+    let json = scene.ok(&["config-diff", "--format", "json"]);
+    assert!(!json.contains("hush"), "{json}");
+    let json: Value = serde_json::from_str(&json).unwrap();
+    assert_eq!(
+        json["changes"][0],
+        json!({
+            "path": "/etc/conf.d/key",
+            "change": "added",
+            "before": null,
+            "after": {"type": "file", "mode": "0600", "uid": 0, "gid": 0},
+            "diff": null,
+            "notShown": "private",
+            "linesAdded": 0,
+            "linesRemoved": 0,
+        })
+    );
+    assert_eq!(json["changes"][2]["linesAdded"], 1);
+    assert_eq!(scene.state(), before);
 }
