@@ -114,8 +114,7 @@ fn a_scratch_sysroot_keeps_the_one_before() {
     let plan = planned(&host, &wish("c3", A));
     assert_eq!(plan.method, Method::Finish);
     assert_eq!(plan.merge_from, Some(host.deployments[0].id.clone()));
-    // Kernel arguments are those of what would have booted next.
-    assert_eq!(plan.kargs, ["from=c3"]);
+    assert_eq!(plan.kargs, ["from=c2"]);
     assert_eq!(
         (commits(&plan.keep), commits(&plan.drop)),
         (vec!["c2"], vec!["c1"])
@@ -156,7 +155,8 @@ fn the_booted_host_stages_and_merges_what_runs() {
     ]);
     let plan = planned(&host, &wish("c4", A));
     assert_eq!(plan.method, Method::Stage);
-    assert_eq!(plan.kargs, ["from=c2"]);
+    // Kernel arguments are those of what would have booted next.
+    assert_eq!(plan.kargs, ["from=c3"]);
     assert_eq!(
         (commits(&plan.keep), commits(&plan.drop)),
         (vec!["c2"], vec!["c3", "c1"])
