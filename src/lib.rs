@@ -18,6 +18,7 @@ pub mod health;
 pub mod host;
 pub mod image;
 pub mod install;
+pub mod lint;
 pub mod progress;
 pub mod pull;
 pub mod repo;

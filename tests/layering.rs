@@ -9,7 +9,7 @@ const FLOORS: [&[&str]; 9] = [
     &["image", "sys"],
     &["progress"],
     &["transport", "trust", "repo", "config", "boot", "etc_merge"],
-    &["pull", "sysroot", "health"],
+    &["pull", "sysroot", "health", "lint"],
     &["host", "deploy"],
     &["upgrade", "install", "unattended"],
     &["agent"],

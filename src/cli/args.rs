@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 
+use super::container::args::ContainerArgs;
 use super::install::args::InstallArgs;
 use super::kargs::args::KargsArgs;
 
@@ -68,6 +69,8 @@ pub enum Command {
     Image(ImageArgs),
     /// Install an image to a disk or a file system
     Install(InstallArgs),
+    /// Check an image while it is built
+    Container(ContainerArgs),
     /// Print a completion script for a shell
     Completion(CompletionArgs),
     /// What the host's units run around a boot
@@ -89,7 +92,8 @@ impl Command {
             Self::Install(args) => args.command.fetch_args(),
             Self::Rebase(args) => Some(&args.fetch),
             Self::Upgrade(args) => Some(&args.fetch),
-            Self::Kargs(_)
+            Self::Container(_)
+            | Self::Kargs(_)
             | Self::Rollback(_)
             | Self::Status(_)
             | Self::ConfigDiff(_)

@@ -39,12 +39,21 @@ Not enough space.
 7
 Not supported on this host.
 .TP
+9
+A check found something wrong with the image (\fBcontainer lint\fR).
+.TP
+75
+Settings or conditions did not allow it now (\fBupgrade \-\-unattended\fR).
+.TP
 77
 Nothing to do (\fBupgrade \-\-unchanged\-exit\-77\fR).
 .TP
 130, 143
 Ended by SIGINT or SIGTERM; finished layers are kept.
 .SH FILES
+.TP
+\fI/usr/lib/bowline\fR, \fI/etc/bowline\fR, \fI/run/bowline\fR
+Settings (*.yaml); what stands later in this list wins.
 .TP
 \fI/ostree/repo\fR
 The repository with the layers and images.

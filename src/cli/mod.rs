@@ -5,6 +5,7 @@ pub mod args;
 mod boot;
 mod completion;
 mod config_diff;
+pub mod container;
 mod context;
 pub mod exit;
 pub mod image;
@@ -58,6 +59,7 @@ fn start(cli: &Cli) -> anyhow::Result<Outcome> {
 
 fn run(command: &Command, context: &Context) -> anyhow::Result<Outcome> {
     match command {
+        Command::Container(args) => container::run(args, context),
         Command::Image(args) => image::run(args, context),
         Command::Install(args) => install::run(args, context),
         Command::Rebase(args) => rebase::run(args, context),

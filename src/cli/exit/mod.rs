@@ -28,6 +28,8 @@ pub enum Outcome {
     Unchanged,
     /// Settings and conditions did not let it do anything now.
     Skipped,
+    /// Checks found something wrong.
+    Found,
 }
 
 impl Outcome {
@@ -36,6 +38,7 @@ impl Outcome {
         match self {
             Self::Done => ExitCode::SUCCESS,
             Self::Unchanged => ExitCode::from(77),
+            Self::Found => ExitCode::from(9),
             Self::Skipped => ExitCode::from(75),
         }
     }

@@ -1,0 +1,63 @@
+//! `container`: what is asked while an image is built. Arguments come in, what the checks of
+//! `crate::lint` found is printed. Decides nothing about images.
+
+pub mod args;
+mod render;
+
+use anyhow::{Context as _, Result};
+use serde::Serialize;
+
+use self::args::{ContainerArgs, ContainerCommand, LintArgs};
+use super::args::Format;
+use super::{Context, Outcome, UsageError};
+use crate::lint::{self, CHECKS, Level, Report};
+
+/// Runs what was asked for.
+pub fn run(args: &ContainerArgs, context: &Context) -> Result<Outcome> {
+    match &args.command {
+        ContainerCommand::Lint(args) => lint(args, context),
+    }
+}
+
+fn lint(args: &LintArgs, context: &Context) -> Result<Outcome> {
+    if args.list {
+        let text = format(args.format, render::list, render::checks().as_slice())?;
+        context.print(&text)?;
+        return Ok(Outcome::Done);
+    }
+    if let Some(name) = args.skip.iter().find(|name| !is_check(name)) {
+        let error = UsageError::new(format!("there is no check {name:?}"));
+        let hint = "`bowline container lint --list` names them";
+        return Err(error.hint(hint).into());
+    }
+    let report = lint::run(&args.rootfs, &args.skip)?;
+    context.print(&format(args.format, render::report, &report)?)?;
+    Ok(outcome(&report, args.fatal_warnings))
+}
+
+fn is_check(name: &str) -> bool {
+    CHECKS.iter().any(|check| check.name == name)
+}
+
+fn outcome(report: &Report, fatal_warnings: bool) -> Outcome {
+    let warnings = fatal_warnings && report.failed(Level::Warning) > 0;
+    match warnings || report.failed(Level::Fatal) > 0 {
+        true => Outcome::Found,
+        false => Outcome::Done,
+    }
+}
+
+fn format<T: Serialize + ?Sized>(
+    format: Format,
+    human: fn(&T) -> String,
+    value: &T,
+) -> Result<String> {
+    Ok(match format {
+        Format::Human => human(value),
+        Format::Yaml => serde_yaml_ng::to_string(value).context("Writing YAML")?,
+        Format::Json => {
+            let text = serde_json::to_string_pretty(value).context("Writing JSON")?;
+            format!("{text}\n")
+        }
+    })
+}

@@ -1,0 +1,348 @@
+//! The checks on a small good tree, and on that tree with one thing wrong at a time.
+
+use std::ffi::OsStr;
+use std::fs;
+use std::os::unix::ffi::OsStrExt as _;
+use std::os::unix::fs::symlink;
+use std::path::Path;
+
+use super::*;
+
+fn write(root: &Path, path: &str, text: &str) {
+    let path = root.join(path);
+    fs::create_dir_all(path.parent().unwrap()).unwrap();
+    fs::write(path, text).unwrap();
+}
+
+/// A file system in which nothing is found.
+fn good() -> tempfile::TempDir {
+    let dir = tempfile::tempdir().unwrap();
+    let root = dir.path();
+    for name in [
+        "boot",
+        "dev",
+        "proc",
+        "run/empty",
+        "sys",
+        "sysroot",
+        "tmp",
+        "var/tmp",
+        "var/lib/x",
+    ] {
+        fs::create_dir_all(root.join(name)).unwrap();
+    }
+    symlink("sysroot/ostree", root.join("ostree")).unwrap();
+    for (path, text) in [
+        ("usr/lib/modules/6.1/vmlinuz", "kernel"),
+        ("usr/lib/modules/6.1/initramfs.img", "initramfs"),
+        ("usr/lib/modules/6.1-leftover/modules.dep", ""),
+        (
+            "usr/lib/ostree/prepare-root.conf",
+            "[sysroot]\nreadonly = true\n",
+        ),
+        (
+            "usr/lib/os-release",
+            "ID=x\nVERSION_ID=1\nPRETTY_NAME=\"X 1\"\n",
+        ),
+        (
+            "usr/lib/tmpfiles.d/x.conf",
+            "d /var/lib/x 0755 root root -\nd /run/x\n",
+        ),
+        ("etc/machine-id", ""),
+        ("etc/containers/policy.json", "{}"),
+    ] {
+        write(root, path, text);
+    }
+    let system = "usr/lib/systemd/system";
+    for unit in host::OSTREE {
+        write(root, &format!("{system}/{unit}"), "");
+    }
+    for (unit, by) in host::BOWLINE {
+        write(root, &format!("{system}/{unit}"), "");
+        let wants = root.join(format!("etc/systemd/system/{by}.wants"));
+        fs::create_dir_all(&wants).unwrap();
+        symlink(format!("/{system}/{unit}"), wants.join(unit)).unwrap();
+    }
+    dir
+}
+
+/// Names of the checks that found something, with what they found.
+fn found(root: &Path) -> Vec<(&'static str, Vec<String>)> {
+    let report = run(root, &[]).unwrap();
+    let failed = report
+        .checks
+        .into_iter()
+        .filter(|c| c.result == Verdict::Failed);
+    failed.map(|check| (check.name, check.findings)).collect()
+}
+
+#[test]
+fn nothing_is_found_in_a_good_tree() {
+    assert_eq!(found(good().path()), []);
+}
+
+type Damage = fn(&Path);
+
+#[test]
+fn each_damage_is_found_by_its_check_alone() {
+    let damages: [(&str, Damage, &str); 31] = [
+        (
+            "kernel",
+            |r| fs::remove_file(r.join("usr/lib/modules/6.1/vmlinuz")).unwrap(),
+            "there is no kernel",
+        ),
+        (
+            "kernel",
+            |r| write(r, "usr/lib/modules/6.1/vmlinuz", ""),
+            "there is no kernel",
+        ),
+        (
+            "initramfs",
+            |r| write(r, "usr/lib/modules/6.1/initramfs.img", ""),
+            "dracut --kver 6.1 /usr/lib/modules/6.1/initramfs.img",
+        ),
+        (
+            "initramfs",
+            |r| fs::remove_file(r.join("usr/lib/modules/6.1/initramfs.img")).unwrap(),
+            "/usr/lib/modules/6.1/initramfs.img is missing",
+        ),
+        (
+            "base-directories",
+            |r| fs::remove_dir(r.join("sysroot")).unwrap(),
+            "/sysroot is no directory",
+        ),
+        (
+            "base-directories",
+            |r| {
+                fs::remove_dir(r.join("proc")).unwrap();
+                write(r, "proc", "");
+            },
+            "/proc is no directory",
+        ),
+        (
+            "base-directories",
+            |r| fs::remove_file(r.join("ostree")).unwrap(),
+            "/ostree is no link",
+        ),
+        (
+            "etc-usretc",
+            |r| write(r, "usr/etc/passwd", "x"),
+            "move it to /etc",
+        ),
+        (
+            "var-run",
+            |r| {
+                write(r, "usr/lib/tmpfiles.d/y.conf", "d /var/run");
+                fs::create_dir(r.join("var/run")).unwrap();
+            },
+            "/var/run is a directory",
+        ),
+        (
+            "utf8",
+            |r| fs::write(r.join("usr/lib").join(OsStr::from_bytes(b"caf\xe9")), "").unwrap(),
+            "the name of /usr/lib/caf\u{fffd} is not UTF-8",
+        ),
+        (
+            "utf8",
+            |r| symlink(OsStr::from_bytes(b"\xff"), r.join("usr/lib/link")).unwrap(),
+            "the target of the link /usr/lib/link",
+        ),
+        (
+            "machine-id",
+            |r| write(r, "etc/machine-id", "0123456789abcdef0123456789abcdef\n"),
+            "/etc/machine-id holds an identity",
+        ),
+        (
+            "kargs",
+            |r| {
+                write(
+                    r,
+                    "usr/lib/bowline/kargs.d/x.yaml",
+                    "kargs: [a]\nother: 1\n",
+                )
+            },
+            "usr/lib/bowline/kargs.d/x.yaml:",
+        ),
+        (
+            "kargs",
+            |r| write(r, "usr/lib/bootc/kargs.d/x.toml", "kargs = 1\n"),
+            "usr/lib/bootc/kargs.d/x.toml:1: ",
+        ),
+        (
+            "install-config",
+            |r| write(r, "usr/lib/bowline/install/x.yaml", "root-fs: ext4\n"),
+            "usr/lib/bowline/install/x.yaml:1: ",
+        ),
+        (
+            "install-config",
+            |r| write(r, "usr/lib/bootc/install/x.toml", "[install\n"),
+            "usr/lib/bootc/install/x.toml:1: ",
+        ),
+        (
+            "settings",
+            |r| write(r, "usr/lib/bowline/x.yaml", "update: {aply: true}\n"),
+            "usr/lib/bowline/x.yaml:1: ",
+        ),
+        (
+            "units",
+            |r| fs::remove_file(r.join("usr/lib/systemd/system/ostree-remount.service")).unwrap(),
+            "ostree-remount.service is missing",
+        ),
+        (
+            "policy",
+            |r| fs::remove_file(r.join("etc/containers/policy.json")).unwrap(),
+            "no image is accepted",
+        ),
+        (
+            "sysroot-readonly",
+            |r| {
+                write(
+                    r,
+                    "usr/lib/ostree/prepare-root.conf",
+                    "[etc]\nreadonly=true\n",
+                )
+            },
+            "does not set readonly=true",
+        ),
+        (
+            "sysroot-readonly",
+            |r| {
+                write(
+                    r,
+                    "usr/lib/ostree/prepare-root.conf",
+                    "[sysroot]\nreadonly=false\n",
+                )
+            },
+            "does not set readonly=true",
+        ),
+        (
+            "os-release",
+            |r| write(r, "usr/lib/os-release", "ID=x\nVERSION_ID=1\n"),
+            "has no PRETTY_NAME",
+        ),
+        (
+            "os-release",
+            |r| fs::remove_file(r.join("usr/lib/os-release")).unwrap(),
+            "there is no /usr/lib/os-release",
+        ),
+        (
+            "var-tmpfiles",
+            |r| fs::create_dir(r.join("var/lib/y")).unwrap(),
+            "write `d /var/lib/y MODE USER GROUP -`",
+        ),
+        (
+            "var-tmpfiles",
+            |r| write(r, "var/lib/x/state", ""),
+            "/var/lib/x/state is not part of updates",
+        ),
+        (
+            "var-tmpfiles",
+            |r| symlink("x", r.join("var/link")).unwrap(),
+            "/var/link is not part of updates",
+        ),
+        (
+            "nonempty-boot",
+            |r| write(r, "boot/vmlinuz-6.1", ""),
+            "/boot/vmlinuz-6.1 is not seen",
+        ),
+        (
+            "nonempty-run-tmp",
+            |r| write(r, "run/lock/file", ""),
+            "/run/lock/file is not seen",
+        ),
+        (
+            "nonempty-run-tmp",
+            |r| write(r, "tmp/file", ""),
+            "/tmp/file is not seen",
+        ),
+        (
+            "builder-files",
+            |r| write(r, "etc/resolv.conf", ""),
+            "/etc/resolv.conf is an empty file",
+        ),
+        (
+            "builder-files",
+            |r| write(r, "etc/hostname", ""),
+            "/etc/hostname is an empty file",
+        ),
+    ];
+    for (name, damage, words) in damages {
+        let tree = good();
+        damage(tree.path());
+        let mut found = found(tree.path());
+        if words == "there is no kernel" {
+            // Without a kernel there is nothing to have an initramfs.
+            found.retain(|(name, _)| *name != "initramfs");
+        }
+        assert_eq!(found.len(), 1, "{name} ({words}): {found:?}");
+        let (by, findings) = &found[0];
+        assert_eq!(*by, name, "{findings:?}");
+        assert_eq!(findings.len(), 1, "{findings:?}");
+        assert!(findings[0].contains(words), "{findings:?}");
+    }
+}
+
+#[test]
+fn several_kernels_are_one_finding() {
+    let tree = good();
+    write(tree.path(), "usr/lib/modules/6.2/vmlinuz", "kernel");
+    write(
+        tree.path(),
+        "usr/lib/modules/6.2/initramfs.img",
+        "initramfs",
+    );
+    let found = found(tree.path());
+    assert_eq!(found.len(), 1);
+    assert!(
+        found[0].1[0].ends_with("/usr/lib/modules/6.1, /usr/lib/modules/6.2"),
+        "{found:?}"
+    );
+}
+
+#[test]
+fn a_skipped_check_is_not_asked() {
+    let tree = good();
+    write(tree.path(), "boot/x", "");
+    let report = run(tree.path(), &["nonempty-boot".into()]).unwrap();
+    let check = report
+        .checks
+        .iter()
+        .find(|c| c.name == "nonempty-boot")
+        .unwrap();
+    assert_eq!(check.result, Verdict::Skipped);
+    assert_eq!(
+        report.failed(Level::Warning) + report.failed(Level::Fatal),
+        0
+    );
+}
+
+#[test]
+fn many_findings_of_one_kind_are_counted() {
+    let tree = good();
+    for number in 0..9 {
+        write(tree.path(), &format!("boot/{number}"), "");
+    }
+    let found = found(tree.path());
+    assert_eq!(found[0].1.len(), 6);
+    assert_eq!(found[0].1[5], "and 4 more like these");
+}
+
+#[test]
+fn links_do_not_lead_out_of_the_tree() {
+    let tree = good();
+    let outside = tempfile::tempdir().unwrap();
+    write(outside.path(), "lib/x", "");
+    fs::remove_dir_all(tree.path().join("var")).unwrap();
+    symlink(outside.path(), tree.path().join("var")).unwrap();
+    let found = found(tree.path());
+    assert_eq!(found.len(), 1, "{found:?}");
+    assert_eq!(found[0].0, "base-directories");
+}
+
+#[test]
+fn names_are_unique() {
+    let mut names: Vec<&str> = CHECKS.iter().map(|check| check.name).collect();
+    names.sort_unstable();
+    names.dedup();
+    assert_eq!(names.len(), CHECKS.len());
+}
