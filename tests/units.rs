@@ -86,6 +86,44 @@ fn nothing_runs_on_a_system_that_is_not_image_based() {
     }
 }
 
+/// What is stopped first was started last: at shutdown the staged deployment is prepared, then
+/// libostree finishes it, then the ESP gets what came of it.
+#[test]
+fn finalize_runs_before_libostree_finishes_and_mirror_after() {
+    let units = units();
+    let libostree = "ostree-finalize-staged.service";
+    let (finalize, mirror) = ("bowline-finalize.service", "bowline-mirror.service");
+    assert_has(&units, finalize, "Unit.After", libostree);
+    assert_has(&units, mirror, "Unit.Before", libostree);
+    // Something holds /boot for libostree, which may be an automount.
+    assert_has(
+        &units,
+        mirror,
+        "Unit.After",
+        "ostree-finalize-staged-hold.service",
+    );
+    for name in [finalize, mirror] {
+        assert!(!units[name].contains_key("Service.ExecStart"), "{name}");
+        for (key, word) in [
+            ("Service.Type", "oneshot"),
+            ("Service.RemainAfterExit", "yes"),
+            ("Install.WantedBy", libostree),
+            ("Unit.PartOf", libostree),
+            // As libostree's: stopped as late as it, and never by shutdown.target before it.
+            ("Unit.DefaultDependencies", "no"),
+            ("Unit.Conflicts", "final.target"),
+            ("Unit.Before", "final.target"),
+            // What it says is kept, and what it needs is mounted still.
+            ("Unit.After", "systemd-journal-flush.service"),
+            ("Unit.RequiresMountsFor", "/boot"),
+            ("Unit.RequiresMountsFor", "/sysroot"),
+            ("Unit.RequiresMountsFor", "/var"),
+        ] {
+            assert_has(&units, name, key, word);
+        }
+    }
+}
+
 #[test]
 fn the_upgrade_waits_for_the_network_and_its_skips_are_no_failures() {
     let units = units();
