@@ -2,7 +2,7 @@
 //! machine's own stay. Entries, records and images come in; new entries and records go out. Pure.
 //!
 //! The record is a group of the origin, so that it is written with the deployment and goes with
-//! it (docs/adr/0009-owners-of-kernel-arguments.md):
+//! it (docs/adr/0007-owners-of-kernel-arguments.md):
 //!
 //! ```text
 //! [bowline]

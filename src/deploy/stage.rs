@@ -3,22 +3,17 @@
 
 use anyhow::Result;
 
-use super::{DeployPlan, EspRoom, KargsDecision, Method, Room, Snapshot};
+use super::{DeployPlan, EspRoom, Kargs, KargsDecision, Method, Room, Snapshot, kargs_base};
 use crate::boot::kargs_d::ImageKargs;
 use crate::boot::{self, BootSetup, Bootloader, Counting, mirror};
-use crate::sysroot::{DeploymentId, LockedSysroot, NewDeployment, Slot, Sysroot};
+use crate::sysroot::{Deployment, DeploymentId, LockedSysroot, NewDeployment, Slot, Sysroot};
 
 /// The host as the planner needs it.
 pub fn snapshot(sysroot: &Sysroot) -> Result<Snapshot> {
     let deployments = sysroot.deployments()?;
     let (mut kernels, mut image_kargs) = (Vec::new(), Vec::new());
     for deployment in &deployments {
-        // An image of yesterday that asks for nonsense must not stand in the way of the next.
-        let asked = sysroot.image_kargs(&deployment.id).unwrap_or_else(|error| {
-            tracing::warn!("{error:#}");
-            ImageKargs::default()
-        });
-        image_kargs.push(asked);
+        image_kargs.push(asked(sysroot, deployment));
         if deployment.slot == Slot::Staged {
             // Its kernel comes to `boot` at shutdown.
             continue;
@@ -41,6 +36,27 @@ pub fn snapshot(sysroot: &Sysroot) -> Result<Snapshot> {
         room,
         bootloader: setup.bootloader,
     })
+}
+
+/// An image of yesterday that asks for nonsense must not stand in the way of the next.
+fn asked(sysroot: &Sysroot, deployment: &Deployment) -> ImageKargs {
+    sysroot.image_kargs(&deployment.id).unwrap_or_else(|error| {
+        tracing::warn!("{error:#}");
+        ImageKargs::default()
+    })
+}
+
+/// The kernel arguments of what boots next, and who wants them. `named` is the stateroot that the
+/// user named; `arch` gives the architecture (a GOARCH word) of a deployment.
+pub fn next_kargs(
+    sysroot: &Sysroot,
+    named: Option<&str>,
+    arch: impl Fn(&Deployment) -> Result<String>,
+) -> Result<(Deployment, Kargs)> {
+    let all = sysroot.deployments()?;
+    let base = kargs_base(&all, named)?;
+    let asked = asked(sysroot, base).for_arch(&arch(base)?);
+    Ok((base.clone(), Kargs::of(base, asked, &all)))
 }
 
 fn esp_room(sysroot: &Sysroot, setup: &BootSetup) -> Result<Option<EspRoom>> {

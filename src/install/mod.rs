@@ -5,6 +5,7 @@
 //! ```text
 //! to_disk           the walk for a whole disk or a plain file, on one page
 //! to_mounted        the walk for file systems that are mounted, on one page
+//! configuration     how an image wants to be installed, without installing it
 //! choice partition  what there will be: pure
 //! target scratch    the disk; the directory where the system is put together
 //! fill              fetch and deploy
@@ -14,6 +15,7 @@
 //! ```
 
 mod choice;
+mod configuration;
 mod embed;
 mod error;
 mod esp;
@@ -36,6 +38,7 @@ mod to_disk;
 mod to_mounted;
 
 pub use choice::Boots;
+pub use configuration::configuration;
 pub use error::InstallError;
 pub use request::{DiskRequest, Existing, Installed, MountedRequest, Wanted};
 pub use to_disk::to_disk;

@@ -24,6 +24,8 @@ pub enum InstallCommand {
     ToFilesystem(ToFilesystemArgs),
     /// Take over the root of the running system; its files stay beside the new system
     ToExistingRoot(ToExistingRootArgs),
+    /// Print how an image wants to be installed, as JSON in bootc's form
+    PrintConfiguration(PrintConfigurationArgs),
 }
 
 impl InstallCommand {
@@ -33,6 +35,7 @@ impl InstallCommand {
             Self::ToDisk(args) => Some(&args.system.fetch),
             Self::ToFilesystem(args) => Some(&args.system.fetch),
             Self::ToExistingRoot(args) => Some(&args.system.fetch),
+            Self::PrintConfiguration(args) => Some(&args.fetch),
         }
     }
 }
@@ -93,6 +96,30 @@ pub struct ToExistingRootArgs {
     /// What to install.
     #[command(flatten)]
     pub system: SystemArgs,
+}
+
+/// Arguments of `install print-configuration`.
+#[derive(Debug, Args)]
+pub struct PrintConfigurationArgs {
+    /// Image to look at; it is fetched for this and not kept
+    #[arg(long, value_name = "IMAGE", conflicts_with = "root")]
+    pub image: Option<String>,
+
+    /// Root of the system to look at
+    #[arg(long, value_name = "DIR", default_value = "/")]
+    pub root: PathBuf,
+
+    /// Print kernel arguments, too, which are left to Bowline otherwise
+    #[arg(long)]
+    pub all: bool,
+
+    /// Directory for what is fetched; it needs as much room as the system
+    #[arg(long, value_name = "DIR", default_value = "/var/tmp")]
+    pub scratch: PathBuf,
+
+    /// How to fetch.
+    #[command(flatten)]
+    pub fetch: FetchArgs,
 }
 
 /// What to do with what a file system holds.

@@ -2,6 +2,7 @@
 //! it is printed. Decides nothing about disks.
 
 pub mod args;
+mod print_configuration;
 
 use std::fs;
 use std::path::Path;
@@ -46,6 +47,7 @@ pub fn run(args: &InstallArgs, context: &Context) -> Result<Outcome> {
             to_mounted(&args.root, &args.system, Existing::Keep, context)?;
             context.say(TAKEN_OVER)?;
         }
+        InstallCommand::PrintConfiguration(args) => print_configuration::run(args, context)?,
     }
     Ok(Outcome::Done)
 }

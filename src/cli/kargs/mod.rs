@@ -58,10 +58,8 @@ fn list(args: &KargsListArgs, context: &Context) -> Result<Outcome> {
 
 /// The deployment that boots next with its arguments.
 fn current(sysroot: &Sysroot, context: &Context) -> Result<(Deployment, Kargs)> {
-    let host = deploy::snapshot(sysroot)?;
-    let base = deploy::kargs_base(&host.deployments, context.stateroot.as_deref())?;
-    let kargs = host.kargs_of(base, &arch(sysroot, base)?);
-    Ok((base.clone(), kargs))
+    let named = context.stateroot.as_deref();
+    deploy::next_kargs(sysroot, named, |base| arch(sysroot, base))
 }
 
 /// The architecture of a deployment's image; that of this machine where it is not known.

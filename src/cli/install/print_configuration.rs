@@ -1,0 +1,54 @@
+//! `install print-configuration`: how a tree or an image wants to be installed, as the JSON that
+//! bootc prints. Takes no lock and changes nothing.
+
+use anyhow::{Context as _, Result};
+
+use super::args::PrintConfigurationArgs;
+use crate::cli::{Context, reference};
+use crate::config::InstallConfig;
+use crate::install::{self, Wanted};
+use crate::progress::Event;
+use crate::sys::tree::DirTree;
+
+/// Prints the configuration.
+pub fn run(args: &PrintConfigurationArgs, context: &Context) -> Result<()> {
+    let config = match &args.image {
+        Some(image) => of_image(image, args, context)?,
+        None => {
+            let root = &args.root;
+            let tree =
+                DirTree::open(root).with_context(|| format!("Opening {}", root.display()))?;
+            InstallConfig::load(&tree, &context.arch(&args.fetch))?
+        }
+    };
+    context.print(&format!("{}\n", config.to_json(args.all)?))
+}
+
+fn of_image(
+    image: &str,
+    args: &PrintConfigurationArgs,
+    context: &Context,
+) -> Result<InstallConfig> {
+    let image = reference::parse(image)?;
+    let progress = context.progress(&image.imgref.to_string())?;
+    let wanted = Wanted {
+        target_image: image.clone(),
+        stateroot: None,
+        kargs: Vec::new(),
+        root_keys: None,
+        loader: None,
+        firmware: None,
+        generic: true,
+        arch: context.arch(&args.fetch),
+        jobs: usize::try_from(args.fetch.jobs)?,
+        source: context.source_options(&args.fetch, progress.clone()),
+        policy: context.policy_paths(),
+        progress,
+        image,
+    };
+    context.block_on(async {
+        let config = install::configuration(&wanted, &args.scratch).await;
+        wanted.progress.event(Event::Finished);
+        config
+    })
+}
