@@ -9,6 +9,7 @@
 //!
 //! A room imports only rooms on lower floors; `tests/layering.rs` keeps it true.
 
+pub mod agent;
 pub mod boot;
 pub mod cli;
 pub mod config;

@@ -4,6 +4,7 @@
 //! Whoever needs a setting adds it three times: to the struct with its default, to the file form,
 //! and to `apply`.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::time::Duration;
 
@@ -11,6 +12,17 @@ use serde::Deserialize;
 use serde::de::{self, Deserializer, Unexpected, Visitor};
 
 use super::human::{Size, Span};
+
+/// Units without which a system is of no use; those that an image does not have cannot fail.
+const UNITS: [&str; 5] = [
+    "dbus.service",
+    "dbus-broker.service",
+    "systemd-journald.service",
+    "systemd-logind.service",
+    "systemd-udevd.service",
+];
+/// Bytes below which an update will soon be refused.
+const FREE_SPACE: [(&str, u64); 3] = [("/", 64 << 20), ("/boot", 8 << 20), ("/var", 64 << 20)];
 
 /// All settings.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -42,23 +54,39 @@ pub enum Willing {
     Allow,
 }
 
+/// How much a built-in check weighs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Demand {
+    /// It does not run.
+    Off,
+    /// Red is told, and changes nothing.
+    Wanted,
+    /// Red makes the boot red.
+    Required,
+}
+
 /// When a new deployment counts as good.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Health {
-    /// How often a new deployment may try to boot, 1 to 10.
+    /// How often a new deployment may try to boot, 1 to 9.
     pub tries: u32,
-    /// How long the system may take from its start until it counts as failed.
+    /// How long the system may take to reach its default target.
     pub timeout: Duration,
-    /// How long one check may take.
+    /// How long one check or hook may take.
     pub check_timeout: Duration,
-    /// Units that must not have failed.
+    /// Whether the default target must be reached.
+    pub target: Demand,
+    /// Units that must not have failed; shell patterns are fine.
     pub units: Vec<String>,
     /// Whether the registry of the followed image must answer.
-    pub registry: bool,
-    /// Whether the machine must be online.
-    pub network: bool,
-    /// Bytes that must be free for the next update.
-    pub free_space: u64,
+    pub registry: Demand,
+    /// Whether the machine must have a default route.
+    pub network: Demand,
+    /// Whether there must be free space.
+    pub space: Demand,
+    /// Bytes that should be free, by path.
+    pub free_space: BTreeMap<String, u64>,
 }
 
 impl Default for Update {
@@ -77,10 +105,14 @@ impl Default for Health {
             tries: 3,
             timeout: Duration::from_secs(600),
             check_timeout: Duration::from_secs(120),
-            units: Vec::new(),
-            registry: false,
-            network: false,
-            free_space: 0,
+            target: Demand::Required,
+            units: UNITS.map(str::to_owned).to_vec(),
+            registry: Demand::Wanted,
+            network: Demand::Wanted,
+            space: Demand::Wanted,
+            free_space: FREE_SPACE
+                .map(|(path, bytes)| (path.to_owned(), bytes))
+                .into(),
         }
     }
 }
@@ -115,10 +147,12 @@ struct HealthFile {
     tries: Option<Bounded<1, 9>>,
     timeout: Option<Span>,
     check_timeout: Option<Span>,
+    target: Option<Demand>,
     units: Option<Vec<String>>,
-    registry: Option<bool>,
-    network: Option<bool>,
-    free_space: Option<Size>,
+    registry: Option<Demand>,
+    network: Option<Demand>,
+    space: Option<Demand>,
+    free_space: Option<BTreeMap<String, Size>>,
 }
 
 impl Settings {
@@ -149,10 +183,16 @@ impl Health {
             &mut self.check_timeout,
             file.check_timeout.map(|span| span.0),
         );
+        set(&mut self.target, file.target);
         set(&mut self.units, file.units);
+        set(&mut self.space, file.space);
         set(&mut self.registry, file.registry);
         set(&mut self.network, file.network);
-        set(&mut self.free_space, file.free_space.map(|size| size.0));
+        let sizes = file.free_space.map(|sizes| {
+            let bytes = sizes.into_iter().map(|(path, size)| (path, size.0));
+            bytes.collect()
+        });
+        set(&mut self.free_space, sizes);
     }
 }
 

@@ -38,7 +38,7 @@ fn later_files_win_key_by_key() {
         ),
         (
             "usr/lib/bowline/20-b.yaml",
-            "health:\n  tries: 5\n  timeout: 1h 30min\n  free-space: 1 GiB\n",
+            "health:\n  tries: 5\n  timeout: 1h 30min\n  free-space: {/var: 1 GiB}\n",
         ),
         ("etc/bowline/05-c.yaml", "health: {tries: 2, units: [c]}\n"),
         ("run/bowline/x.yaml", "update:\n  apply: false\n"),
@@ -58,7 +58,7 @@ fn later_files_win_key_by_key() {
             tries: 2,
             timeout: std::time::Duration::from_secs(5400),
             units: vec!["c".into()],
-            free_space: 1 << 30,
+            free_space: [("/var".to_owned(), 1 << 30)].into(),
             ..Health::default()
         },
     };
@@ -97,7 +97,7 @@ fn mistakes_name_file_line_and_what_is_allowed() {
              column 12",
         ),
         (
-            "health:\n  network: true\n  tries: 0\n",
+            "health:\n  network: required\n  tries: 0\n",
             ":3: health.tries: invalid value: integer `0`, expected a whole number from 1 to 9 \
              at line 3 column 10",
         ),
@@ -112,10 +112,10 @@ fn mistakes_name_file_line_and_what_is_allowed() {
              h, d or w, such as 90s, 5min or 1h 30min at line 3 column 12",
         ),
         (
-            "health: {free-space: lots}",
-            ":1: health.free-space: \"lots\" is no size: write a number with a unit (B, K, M, G, T \
+            "health: {free-space: {/: lots}}",
+            ":1: health.free-space./: \"lots\" is no size: write a number with a unit (B, K, M, G, T \
              in steps of 1024; kB, MB, GB, TB in steps of 1000), such as 512M or 10 GiB at line 1 \
-             column 22",
+             column 26",
         ),
         (
             "health: {units: sshd}",

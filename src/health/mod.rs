@@ -7,8 +7,12 @@
 //! /var/lib/bowline/boot-state.json                  what is remembered across boots
 //! ```
 
+pub mod builtin;
+mod check;
 mod record;
+pub mod scripts;
 mod store;
 
+pub use check::{CheckResult, Class, first_red};
 pub use record::{BadImage, Event, EventKind, Failure, Record, RecordError, Trial, TrialImage};
 pub use store::Store;

@@ -25,7 +25,7 @@ const MAX_TEXT: usize = 600;
 #[serde(rename_all = "camelCase", default)]
 pub struct Record {
     /// [`VERSION`] of the program that wrote it.
-    version: u32,
+    pub version: u32,
     /// The deployment that must prove itself.
     pub trial: Option<Trial>,
     /// Images that failed, the newest last.
@@ -261,15 +261,22 @@ impl Trial {
             None => (String::new(), SILENT.into()),
             Some(failure) => {
                 let check = failure.check.clone();
-                let mut reason = match failure.said.is_empty() {
-                    true => format!("check {check} failed"),
-                    false => format!("check {check} failed: {}", failure.said),
-                };
+                let mut reason = failure.words();
                 if failure.number < self.tries {
                     reason = format!("{reason} (try {}); after that it {SILENT}", failure.number);
                 }
                 (check, reason)
             }
+        }
+    }
+}
+
+impl Failure {
+    /// The failure as a part of a sentence.
+    pub fn words(&self) -> String {
+        match self.said.is_empty() {
+            true => format!("check {} failed", self.check),
+            false => format!("check {} failed: {}", self.check, self.said),
         }
     }
 }

@@ -4,8 +4,10 @@
 pub mod bulk;
 pub mod command;
 pub mod fs;
+pub mod journal;
 pub mod mount;
 pub mod network;
 pub mod power;
 pub mod tool;
 pub mod tree;
+pub mod watched;

@@ -1,0 +1,429 @@
+//! The state machine of trials. What a boot finds (facts) and what its checks said come in; what
+//! that means and the steps that follow go out. Pure: reads nothing, does nothing, and is the same
+//! for every bootloader.
+//!
+//! ```text
+//! finalise ─► on trial ─ green ─► good
+//!                │  ▲
+//!               red │ reboot, while tries are left
+//!                ├──┘
+//!                └─ last try ─► given up ─► the deployment before it runs ─► it becomes the default
+//! ```
+//!
+//! What keeps it from rebooting for ever: a reboot is asked for only by a deployment on trial, each
+//! boot of it raises the number of its try in the record before anything else is done, and the last
+//! number is never retried. Where the bootloader counts, too, the higher count is believed.
+
+use chrono::{DateTime, Utc};
+
+use crate::boot::Tries;
+use crate::health::{BadImage, Event, EventKind, Failure, Record, Trial, TrialImage};
+
+/// A deployment, as far as a trial is concerned.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Entry {
+    /// `STATEROOT/COMMIT.SERIAL`.
+    pub id: String,
+    /// What it was made from.
+    pub image: TrialImage,
+}
+
+/// What a boot finds.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Facts {
+    /// The deployment that runs.
+    pub booted: String,
+    /// Finished deployments in libostree's order: the first one is the default.
+    pub order: Vec<Entry>,
+    /// Whether the bootloader can count boots.
+    pub counting: bool,
+    /// What the bootloader counted for the default, where it does.
+    pub counter: Option<Tries>,
+    /// What is remembered.
+    pub record: Record,
+    /// The kernel's id of this boot.
+    pub boot_id: String,
+    /// Tries of a deployment that nothing else is known of.
+    pub tries: u32,
+    /// The time.
+    pub now: DateTime<Utc>,
+}
+
+/// What a boot is, before its checks have run.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Situation {
+    /// Nothing has to prove itself.
+    Settled,
+    /// What was on trial is so no more: it was not applied, or somebody chose another default.
+    Over(EventKind),
+    /// The new deployment is on trial, but another one runs.
+    Waiting {
+        /// The bootloader does not count it, and must.
+        uncounted: bool,
+    },
+    /// What runs must prove itself.
+    OnTrial {
+        /// Number of the try, from 1.
+        number: u32,
+        /// Tries in all.
+        tries: u32,
+        /// Whether it is the last one.
+        last: bool,
+    },
+    /// The new deployment failed, and an older one runs in its place.
+    FellBack,
+    /// What runs was given up already, but still booted.
+    GivenUp {
+        /// Number of the boot, counted on from its tries.
+        number: u32,
+        /// Whether going back has been tried so often that it does not work here.
+        stuck: bool,
+    },
+}
+
+/// What is to be done about a boot, once its checks have run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Decision {
+    /// All required checks are green.
+    Good,
+    /// Try again.
+    RetryByReboot,
+    /// Give up; the bootloader boots the previous deployment.
+    FallBackByReboot,
+    /// Give up; the previous deployment becomes the default first, as the bootloader has not
+    /// counted this one out.
+    SwitchAndReboot,
+    /// Stay up and say so.
+    StayDegraded(Why),
+}
+
+/// Why a red boot stays up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Why {
+    /// There is nothing else to boot.
+    NoFallback,
+    /// This is the older deployment that took the place of a failed one.
+    OlderIsRedToo,
+    /// It was given up, but the bootloader boots nothing else.
+    Stuck,
+    /// Nothing is on trial, so nothing gets better by booting something else.
+    NothingOnTrial,
+}
+
+/// One deed. Steps are carried out in order; each is durable before the next one begins, and none
+/// is begun after one that failed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Step {
+    /// Replace the record.
+    Remember(Box<Record>),
+    /// Where the bootloader counts whatever is the default (GRUB), let it count from this number.
+    Arm(u32),
+    /// Have the bootloader boot the default, with this many tries.
+    Recount(u32),
+    /// Write the boot order.
+    Order(Vec<String>),
+    /// Have the bootloader count nothing, and boot what is the default.
+    Settle,
+    /// Tell the bootloader that what runs is good.
+    Bless,
+    /// Reboot.
+    Reboot,
+}
+
+impl Facts {
+    fn is_default(&self, id: &str) -> bool {
+        self.order.first().is_some_and(|first| first.id == id)
+    }
+
+    fn default_image(&self) -> TrialImage {
+        let first = self.order.first();
+        first.map(|first| first.image.clone()).unwrap_or_default()
+    }
+
+    fn exhausted(&self) -> bool {
+        self.counter.is_some_and(|tries| tries.left == 0)
+    }
+
+    /// What boots if the default does not: what the bootloader takes, too.
+    fn fallback(&self) -> Option<&Entry> {
+        self.order.iter().find(|entry| !self.is_default(&entry.id))
+    }
+
+    /// The trial on record, or the one that a counter without a record tells of.
+    fn trial(&self) -> Option<Trial> {
+        let counted = || {
+            let first = self.order.first().filter(|_| self.counter.is_some())?;
+            Some(Trial {
+                image: first.image.clone(),
+                deployment: first.id.clone(),
+                tries: self.tries,
+                started: self.now,
+                ..Trial::default()
+            })
+        };
+        self.record.trial.clone().or_else(counted)
+    }
+
+    /// Number of the try that this boot is: what the bootloader or the record counted.
+    fn number(&self, trial: &Trial) -> u32 {
+        let again = trial.boot_id == self.boot_id && trial.reached > 0;
+        let recorded = trial.reached.saturating_add(u32::from(!again));
+        let counted = self.counter.map_or(0, |counter| counter.done);
+        recorded.max(counted)
+    }
+
+    fn event(&self, kind: EventKind, image: TrialImage, why: (String, String)) -> Event {
+        Event {
+            kind,
+            when: self.now,
+            image,
+            check: why.0,
+            reason: why.1,
+        }
+    }
+}
+
+/// Says what this boot is.
+pub fn assess(facts: &Facts) -> Situation {
+    let Some(trial) = facts.trial() else {
+        return Situation::Settled;
+    };
+    let (runs, is_default) = (
+        facts.booted == trial.deployment,
+        facts.is_default(&trial.deployment),
+    );
+    let present = facts.order.iter().any(|e| e.id == trial.deployment);
+    match (runs, is_default) {
+        _ if !present && trial.reached == 0 => Situation::Over(EventKind::NotApplied),
+        _ if !present => Situation::Over(EventKind::Withdrawn),
+        (true, _) if trial.failed && facts.order.len() > 1 => given_up(facts, &trial),
+        (true, true) => on_trial(facts, &trial),
+        (false, true) if trial.failed || facts.exhausted() => Situation::FellBack,
+        (false, true) => Situation::Waiting {
+            uncounted: facts.counting && facts.counter.is_none(),
+        },
+        // An interrupted fallback: all but the end of it is done.
+        (false, false) if trial.failed => Situation::FellBack,
+        (_, false) => Situation::Over(EventKind::Withdrawn),
+    }
+}
+
+fn on_trial(facts: &Facts, trial: &Trial) -> Situation {
+    let number = facts.number(trial);
+    Situation::OnTrial {
+        number,
+        tries: trial.tries.max(1),
+        last: number >= trial.tries || facts.exhausted() || uncounted(facts),
+    }
+}
+
+/// Neither the record nor the bootloader has counted this boot: both may forget the next one, too.
+fn uncounted(facts: &Facts) -> bool {
+    let done = facts.counter.map_or(0, |counter| counter.done);
+    facts.record.trial.is_none() && done == 0
+}
+
+fn given_up(facts: &Facts, trial: &Trial) -> Situation {
+    let number = facts.number(trial);
+    Situation::GivenUp {
+        number,
+        stuck: number > trial.tries.saturating_mul(2),
+    }
+}
+
+/// The steps that a situation asks for before any check runs.
+pub fn begin(facts: &Facts, situation: &Situation) -> Vec<Step> {
+    let mut record = facts.record.clone();
+    let Some(mut trial) = facts.trial() else {
+        return Vec::new();
+    };
+    match situation {
+        Situation::Settled | Situation::Waiting { uncounted: false } => Vec::new(),
+        Situation::Waiting { uncounted: true } => vec![Step::Recount(trial.tries.max(1))],
+        Situation::Over(kind) => {
+            let why = match kind {
+                EventKind::NotApplied => "the shutdown that should have finished it was cut short",
+                _ => "another deployment was chosen to boot",
+            };
+            record.trial = None;
+            let why = (String::new(), why.into());
+            record.last = Some(facts.event(*kind, trial.image, why));
+            vec![Step::Settle, remember(record)]
+        }
+        Situation::OnTrial { number, .. } => {
+            trial.reached = *number;
+            trial.boot_id.clone_from(&facts.boot_id);
+            record.trial = Some(trial);
+            vec![remember(record)]
+        }
+        Situation::FellBack => take_over(facts, &trial),
+        Situation::GivenUp { stuck: true, .. } => Vec::new(),
+        Situation::GivenUp { number, .. } => {
+            trial.reached = *number;
+            trial.boot_id.clone_from(&facts.boot_id);
+            go_back(facts, &trial)
+        }
+    }
+}
+
+/// What checks came to: the first required one that failed, or none.
+pub type Outcome = Option<Failure>;
+
+/// Decides, once the checks have run. `facts` are those after the steps of [`begin`].
+pub fn decide(facts: &Facts, situation: &Situation, outcome: &Outcome) -> Decision {
+    if outcome.is_none() {
+        return Decision::Good;
+    }
+    match situation {
+        Situation::OnTrial { last: false, .. } => Decision::RetryByReboot,
+        Situation::OnTrial { .. } if facts.fallback().is_none() => {
+            Decision::StayDegraded(Why::NoFallback)
+        }
+        Situation::OnTrial { .. } if facts.exhausted() => Decision::FallBackByReboot,
+        Situation::OnTrial { .. } => Decision::SwitchAndReboot,
+        Situation::FellBack => Decision::StayDegraded(Why::OlderIsRedToo),
+        Situation::GivenUp { .. } => Decision::StayDegraded(Why::Stuck),
+        Situation::Settled | Situation::Over(_) | Situation::Waiting { .. } => {
+            Decision::StayDegraded(Why::NothingOnTrial)
+        }
+    }
+}
+
+/// The steps that a decision asks for.
+pub fn conclude(facts: &Facts, decision: Decision, outcome: &Outcome) -> Vec<Step> {
+    let (Some(mut trial), Some(failure)) = (facts.trial(), outcome.clone()) else {
+        return Vec::new();
+    };
+    let failure = Failure {
+        number: trial.reached,
+        ..failure
+    };
+    trial.failures.retain(|f| f.number != failure.number);
+    trial.failures.push(failure);
+    let mut record = facts.record.clone();
+    match decision {
+        Decision::Good => Vec::new(),
+        Decision::StayDegraded(Why::OlderIsRedToo | Why::Stuck | Why::NothingOnTrial) => Vec::new(),
+        Decision::RetryByReboot => {
+            let (check, _) = trial.verdict();
+            let said = trial.failures.last().map(Failure::words);
+            let why = (check, said.unwrap_or_default());
+            record.last = Some(facts.event(EventKind::Retry, trial.image.clone(), why));
+            record.trial = Some(trial);
+            vec![remember(record), Step::Reboot]
+        }
+        Decision::StayDegraded(Why::NoFallback) => {
+            give_up(facts, &mut record, &mut trial);
+            let why = trial.verdict();
+            record.last = Some(facts.event(EventKind::Degraded, trial.image, why));
+            record.trial = None;
+            vec![Step::Settle, remember(record)]
+        }
+        Decision::FallBackByReboot => {
+            give_up(facts, &mut record, &mut trial);
+            record.trial = Some(trial);
+            vec![remember(record), Step::Reboot]
+        }
+        Decision::SwitchAndReboot => go_back(facts, &trial),
+    }
+}
+
+/// The steps of `boot ok`: what runs is good.
+pub fn good(facts: &Facts) -> Vec<Step> {
+    let mut record = facts.record.clone();
+    let trial = facts.trial();
+    let Some(trial) = trial.filter(|trial| trial.deployment == facts.booted) else {
+        return Vec::new();
+    };
+    record.forgive(&trial.image.digest);
+    let none = (String::new(), String::new());
+    record.last = Some(facts.event(EventKind::Good, trial.image, none));
+    record.trial = None;
+    // In this order: a good deployment whose counter is used up must not be left to the bootloader.
+    vec![Step::Bless, remember(record)]
+}
+
+/// The steps after somebody chose another default while a trial was on.
+pub fn withdraw(facts: &Facts, reason: &str) -> Vec<Step> {
+    let Some(trial) = facts.trial() else {
+        return Vec::new();
+    };
+    let mut record = facts.record.clone();
+    record.trial = None;
+    let why = (String::new(), reason.to_owned());
+    record.last = Some(facts.event(EventKind::Withdrawn, trial.image, why));
+    vec![Step::Settle, remember(record)]
+}
+
+/// An older deployment runs because the new one failed: it becomes the default.
+///
+/// While the order changes, the counter must be able to count: GRUB counts whatever is the default,
+/// and at 0 boots the second entry, which is the failed one as soon as the order has changed.
+fn take_over(facts: &Facts, trial: &Trial) -> Vec<Step> {
+    let mut record = facts.record.clone();
+    let mut trial = trial.clone();
+    let mut steps = Vec::new();
+    if !trial.failed {
+        give_up(facts, &mut record, &mut trial);
+        record.trial = Some(trial.clone());
+        steps.push(remember(record.clone()));
+    }
+    if !facts.is_default(&facts.booted) {
+        steps.extend([Step::Arm(trial.tries.max(1)), order(facts, &facts.booted)]);
+    }
+    steps.push(Step::Settle);
+    let why = trial.verdict();
+    record.last = Some(facts.event(EventKind::FellBack, trial.image, why));
+    record.trial = None;
+    steps.push(remember(record));
+    steps
+}
+
+/// From the failed deployment itself back to the one before it. That one ends the trial.
+fn go_back(facts: &Facts, trial: &Trial) -> Vec<Step> {
+    let mut record = facts.record.clone();
+    let mut trial = trial.clone();
+    give_up(facts, &mut record, &mut trial);
+    let tries = trial.tries.max(1);
+    record.trial = Some(trial);
+    let mut steps = vec![remember(record)];
+    if facts.is_default(&facts.booted) {
+        let back = facts.fallback().map(|back| order(facts, &back.id));
+        steps.extend(std::iter::once(Step::Arm(tries)).chain(back));
+    }
+    steps.extend([Step::Settle, Step::Reboot]);
+    steps
+}
+
+/// From here on the image is bad, and its trial only has to be wound up.
+fn give_up(facts: &Facts, record: &mut Record, trial: &mut Trial) {
+    trial.failed = true;
+    let (check, reason) = trial.verdict();
+    let image = match trial.image.digest.is_empty() && facts.is_default(&trial.deployment) {
+        true => facts.default_image(),
+        false => trial.image.clone(),
+    };
+    record.remember_bad(BadImage {
+        image,
+        when: facts.now,
+        tries: trial.tries,
+        check,
+        reason,
+    });
+}
+
+/// `first` in front, the others behind it as they were.
+fn order(facts: &Facts, first: &str) -> Step {
+    let ids = facts.order.iter().map(|entry| entry.id.clone());
+    let rest = ids.filter(|id| id != first);
+    Step::Order(std::iter::once(first.to_owned()).chain(rest).collect())
+}
+
+fn remember(record: Record) -> Step {
+    Step::Remember(Box::new(record))
+}
+
+#[cfg(test)]
+mod model;
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,459 @@
+//! A whole machine as a model: bootloaders that count as GRUB and systemd-boot do, deployments that
+//! boot, hang, panic or are red, power cuts between any two steps, and hands that edit. Random
+//! histories of it must keep the promises that the documentation makes.
+
+use proptest::prelude::*;
+
+use super::*;
+
+const TRIES: u32 = 3;
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Loader {
+    Grub,
+    SystemdBoot,
+    None,
+}
+
+/// What a deployment does in one boot.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Run {
+    Green,
+    Red,
+    /// Hangs, panics or loses power before anything is recorded.
+    Silent,
+    /// Loses power after so many steps; red until then.
+    Cut(usize),
+}
+
+/// How a boot ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum End {
+    Up,
+    Reset,
+}
+
+#[derive(Debug, Clone)]
+struct Machine {
+    loader: Loader,
+    /// libostree's order.
+    order: Vec<String>,
+    record: Record,
+    /// GRUB: `boot_counter` and what it started with.
+    counter: Option<(u32, u32)>,
+    /// systemd-boot: entries on the ESP with tries left and done.
+    esp: Vec<(String, Option<(u32, u32)>)>,
+    /// GRUB cannot write its counter on this file system.
+    cannot_save: bool,
+    /// Always boots this one, as firmware or a pinned entry does.
+    pinned: Option<String>,
+    boots: u32,
+    asked: u32,
+}
+
+impl Machine {
+    /// Runs `old`; an update to `new` was staged.
+    fn new(loader: Loader) -> Self {
+        Self {
+            loader,
+            order: vec!["old".into()],
+            record: Record::default(),
+            counter: None,
+            esp: vec![("old".into(), None)],
+            cannot_save: false,
+            pinned: None,
+            boots: 0,
+            asked: 0,
+        }
+    }
+
+    /// Shutdown with a staged update, cut after so many of its writes.
+    fn finalise(&mut self, cut: usize) {
+        let trial = Trial {
+            image: image("new"),
+            deployment: "new".into(),
+            tries: TRIES,
+            ..Trial::default()
+        };
+        if cut > 0 {
+            self.record.trial = Some(trial);
+        }
+        if cut > 1 && self.loader == Loader::Grub {
+            self.counter = Some((TRIES, TRIES));
+        }
+        if cut > 2 {
+            self.order = vec!["new".into(), "old".into()];
+        }
+        if cut > 3 && self.loader == Loader::SystemdBoot {
+            self.esp = vec![("new".into(), Some((TRIES, 0))), ("old".into(), None)];
+        }
+    }
+
+    /// What the bootloader takes, counting.
+    fn select(&mut self) -> String {
+        let second = self.order.get(1).unwrap_or(&self.order[0]).clone();
+        let chosen = match (self.loader, &mut self.counter) {
+            (Loader::Grub, Some((0, _))) => second,
+            (Loader::Grub, Some((left, _))) => {
+                *left -= u32::from(!self.cannot_save);
+                self.order[0].clone()
+            }
+            (Loader::SystemdBoot, _) => {
+                let usable = |(_, tries): &&mut (String, Option<(u32, u32)>)| {
+                    tries.is_none_or(|(left, _)| left > 0)
+                };
+                let at = self.esp.iter_mut().find(usable);
+                match at {
+                    Some((name, Some((left, done)))) => {
+                        (*left, *done) = (*left - 1, *done + 1);
+                        name.clone()
+                    }
+                    Some((name, None)) => name.clone(),
+                    None => self.esp[0].0.clone(),
+                }
+            }
+            _ => self.order[0].clone(),
+        };
+        self.pinned.clone().unwrap_or(chosen)
+    }
+
+    fn facts(&self, booted: &str) -> Facts {
+        let default = &self.order[0];
+        let esp = self.esp.iter().find(|(name, _)| name == default);
+        let counter = match self.loader {
+            Loader::Grub => self.counter.map(|(left, start)| (left, start - left)),
+            Loader::SystemdBoot => esp.and_then(|(_, tries)| *tries),
+            Loader::None => None,
+        };
+        let entry = |id: &String| Entry {
+            id: id.clone(),
+            image: image(id),
+        };
+        Facts {
+            booted: booted.into(),
+            order: self.order.iter().map(entry).collect(),
+            counting: self.loader != Loader::None,
+            counter: counter.map(|(left, done)| Tries { left, done }),
+            record: self.record.clone(),
+            boot_id: self.boots.to_string(),
+            tries: TRIES,
+            now: DateTime::default(),
+        }
+    }
+
+    /// Carries steps out until the power goes; true when all were.
+    fn carry_out(&mut self, steps: Vec<Step>, power: &mut usize) -> Option<End> {
+        for step in steps {
+            if *power == 0 {
+                return Some(End::Reset);
+            }
+            *power -= 1;
+            match step {
+                Step::Remember(record) => self.record = *record,
+                Step::Arm(tries) if self.loader == Loader::Grub => {
+                    self.counter = Some((tries, tries));
+                }
+                Step::Arm(_) => {}
+                Step::Recount(tries) => match self.loader {
+                    Loader::Grub => self.counter = Some((tries, tries)),
+                    Loader::SystemdBoot => self.mirror(Some((tries, 0))),
+                    Loader::None => {}
+                },
+                Step::Order(order) => self.order = order,
+                Step::Settle => {
+                    self.counter = None;
+                    self.mirror(None);
+                }
+                Step::Bless => {
+                    self.counter = None;
+                    self.esp.iter_mut().for_each(|(_, tries)| *tries = None);
+                }
+                Step::Reboot => {
+                    self.asked += 1;
+                    return Some(End::Reset);
+                }
+            }
+        }
+        None
+    }
+
+    fn mirror(&mut self, tries: Option<(u32, u32)>) {
+        let counted = |at| if at == 0 { tries } else { None };
+        let names = self.order.iter().cloned().enumerate();
+        self.esp = names.map(|(at, name)| (name, counted(at))).collect();
+    }
+
+    /// One boot: what ran, and how it ended.
+    fn boot(&mut self, run: impl Fn(&str) -> Run) -> (String, End) {
+        self.boots += 1;
+        let booted = self.select();
+        let end = self.check(&booted, run(&booted));
+        (booted, end)
+    }
+
+    /// `boot check`, and `boot ok` where it is green.
+    fn check(&mut self, booted: &str, run: Run) -> End {
+        let (mut power, failed) = match run {
+            Run::Silent => return End::Reset,
+            Run::Cut(steps) => (steps, true),
+            Run::Red => (usize::MAX, true),
+            Run::Green => (usize::MAX, false),
+        };
+        let facts = self.facts(booted);
+        let situation = assess(&facts);
+        if let Some(end) = self.carry_out(begin(&facts, &situation), &mut power) {
+            return end;
+        }
+        let outcome = failed.then(|| Failure {
+            check: "10-db".into(),
+            ..Failure::default()
+        });
+        let facts = self.facts(booted);
+        let decision = decide(&facts, &situation, &outcome);
+        let steps = match decision {
+            Decision::Good => good(&facts),
+            other => conclude(&facts, other, &outcome),
+        };
+        let ended = self.carry_out(steps, &mut power);
+        ended.unwrap_or(match run {
+            Run::Cut(_) => End::Reset,
+            _ => End::Up,
+        })
+    }
+
+    /// Boots until something stays up.
+    fn until_up(&mut self, run: impl Fn(&str) -> Run) -> String {
+        for _ in 0..50 {
+            if let (booted, End::Up) = self.boot(&run) {
+                return booted;
+            }
+        }
+        panic!("an endless reboot loop: {self:?}");
+    }
+}
+
+fn image(name: &str) -> TrialImage {
+    TrialImage {
+        digest: format!("sha256:{name}"),
+        ..TrialImage::default()
+    }
+}
+
+fn loader() -> impl Strategy<Value = Loader> {
+    prop_oneof![
+        Just(Loader::Grub),
+        Just(Loader::SystemdBoot),
+        Just(Loader::None)
+    ]
+}
+
+fn counting() -> impl Strategy<Value = Loader> {
+    prop_oneof![Just(Loader::Grub), Just(Loader::SystemdBoot)]
+}
+
+fn bad_run() -> impl Strategy<Value = Run> {
+    prop_oneof![
+        Just(Run::Red),
+        Just(Run::Silent),
+        (0..9_usize).prop_map(Run::Cut)
+    ]
+}
+
+/// Something that nobody planned.
+#[derive(Debug, Clone, Copy)]
+enum Chaos {
+    Boot(Run),
+    LoseRecord,
+    LoseCounter,
+    Swap,
+    DropNew,
+    Finalise(usize),
+    CannotSave(bool),
+    Pin(Option<bool>),
+}
+
+fn chaos() -> impl Strategy<Value = Chaos> {
+    prop_oneof![
+        4 => prop_oneof![bad_run(), Just(Run::Green)].prop_map(Chaos::Boot),
+        1 => Just(Chaos::LoseRecord),
+        1 => Just(Chaos::LoseCounter),
+        1 => Just(Chaos::Swap),
+        1 => Just(Chaos::DropNew),
+        1 => (0..5_usize).prop_map(Chaos::Finalise),
+        1 => any::<bool>().prop_map(Chaos::CannotSave),
+        1 => any::<Option<bool>>().prop_map(Chaos::Pin),
+    ]
+}
+
+impl Machine {
+    fn suffer(&mut self, chaos: Chaos) {
+        match chaos {
+            Chaos::Boot(run) => {
+                self.boot(|_| run);
+            }
+            Chaos::LoseRecord => self.record = Record::default(),
+            Chaos::LoseCounter => self.counter = None,
+            Chaos::Swap => self.order.reverse(),
+            Chaos::DropNew => {
+                self.order = vec!["old".into()];
+                self.mirror(None);
+            }
+            Chaos::Finalise(cut) => self.finalise(cut),
+            Chaos::CannotSave(cannot) => self.cannot_save = cannot,
+            Chaos::Pin(which) => {
+                let name = |new| if new { "new" } else { "old" };
+                let present = |name: &String| self.order.contains(name);
+                self.pinned = which.map(name).map(str::to_owned).filter(present);
+            }
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(2000))]
+
+    #[test]
+    fn a_green_trial_ends_good(
+        loader in loader(), fails in proptest::collection::vec(bad_run(), 0..3),
+    ) {
+        // What leaves no trace is counted by a bootloader only.
+        prop_assume!(fails.len() < usize::try_from(TRIES).unwrap());
+        let mut machine = Machine::new(loader);
+        machine.finalise(9);
+        for run in fails {
+            let (booted, end) = machine.boot(|_| run);
+            prop_assert_eq!((&*booted, end), ("new", End::Reset));
+        }
+        prop_assert_eq!(machine.until_up(|_| Run::Green), "new");
+        let last = machine.record.last.as_ref().unwrap();
+        prop_assert_eq!(last.kind, EventKind::Good);
+        prop_assert_eq!((&machine.record.trial, machine.counter), (&None, None));
+        prop_assert!(machine.record.bad.is_empty());
+        // It stays good through whatever comes, and is never counted again.
+        for run in [Run::Red, Run::Silent, Run::Green] {
+            let before = machine.asked;
+            prop_assert_eq!(&machine.boot(|_| run).0, "new");
+            prop_assert_eq!(machine.asked, before);
+        }
+    }
+
+    #[test]
+    fn an_exhausted_trial_ends_on_the_previous_deployment(
+        loader in counting(),
+        new in proptest::collection::vec(bad_run(), 12),
+        cuts in proptest::collection::vec(0..9_usize, 0..3),
+        older_is_red: bool,
+    ) {
+        let mut machine = Machine::new(loader);
+        machine.finalise(9);
+        let mut cuts = cuts.into_iter().map(Run::Cut).collect::<Vec<_>>();
+        let mut new = new.into_iter();
+        let up = loop {
+            prop_assert!(machine.boots < 20, "no end: {:?}", machine);
+            let of_new = new.next().unwrap_or(Run::Silent);
+            let of_old = *cuts.last().unwrap_or(if older_is_red { &Run::Red } else { &Run::Green });
+            let (booted, end) = machine.boot(|name| if name == "new" { of_new } else { of_old });
+            if booted == "old" {
+                cuts.pop();
+            }
+            if end == End::Up {
+                break booted;
+            }
+        };
+        prop_assert_eq!(up, "old");
+        prop_assert_eq!(&*machine.order, ["old", "new"]);
+        prop_assert!(machine.record.bad("sha256:new").is_some());
+        prop_assert!(machine.record.bad("sha256:old").is_none());
+        prop_assert_eq!(machine.record.last.as_ref().unwrap().kind, EventKind::FellBack);
+        prop_assert_eq!((&machine.record.trial, machine.counter), (&None, None));
+        prop_assert!(machine.asked <= 2 * TRIES);
+        // From now on it stays there, also where it is red.
+        for run in [Run::Silent, Run::Red, Run::Red, Run::Green] {
+            let asked = machine.asked;
+            prop_assert_eq!(&machine.boot(|_| run).0, "old");
+            prop_assert_eq!(machine.asked, asked);
+        }
+    }
+
+    #[test]
+    fn without_counting_a_red_one_goes_back_all_the_same(tries in 0..3_usize) {
+        let mut machine = Machine::new(Loader::None);
+        machine.finalise(9);
+        for _ in 0..tries {
+            machine.boot(|_| Run::Silent);
+        }
+        let red = |name: &str| if name == "new" { Run::Red } else { Run::Green };
+        prop_assert_eq!(machine.until_up(red), "old");
+        prop_assert_eq!(&*machine.order, ["old", "new"]);
+        prop_assert!(machine.record.bad("sha256:new").is_some());
+        prop_assert_eq!(machine.asked, TRIES);
+    }
+
+    #[test]
+    fn a_shutdown_that_was_cut_boots_old_or_new(loader in loader(), cut in 0..5_usize) {
+        let mut machine = Machine::new(loader);
+        machine.finalise(cut);
+        let up = machine.until_up(|_| Run::Green);
+        let stays = machine.until_up(|_| Run::Green);
+        if machine.order[0] == "new" {
+            prop_assert_eq!(&stays, "new");
+            prop_assert_eq!(machine.record.last.as_ref().unwrap().kind, EventKind::Good);
+        } else {
+            prop_assert_eq!((&*up, &*stays), ("old", "old"));
+            let applied = machine.record.last.as_ref().map(|event| event.kind);
+            prop_assert_eq!(applied, (cut > 0).then_some(EventKind::NotApplied));
+        }
+        prop_assert_eq!((machine.asked, machine.counter), (0, None));
+        prop_assert!(machine.record.trial.is_none() && machine.record.bad.is_empty());
+    }
+
+    #[test]
+    fn a_red_host_stays_up_where_nothing_is_on_trial(loader in loader()) {
+        let mut machine = Machine::new(loader);
+        for _ in 0..5 {
+            prop_assert_eq!(machine.boot(|_| Run::Red), ("old".into(), End::Up));
+        }
+        prop_assert_eq!(machine.asked, 0);
+    }
+
+    #[test]
+    fn reboots_are_bounded_whatever_happens(
+        loader in loader(), history in proptest::collection::vec(chaos(), 0..40),
+        new_is_silent: bool,
+    ) {
+        let mut machine = Machine::new(loader);
+        machine.finalise(9);
+        for chaos in history {
+            let before = machine.asked;
+            machine.suffer(chaos);
+            prop_assert!(machine.asked <= before + 1);
+        }
+        // Once nobody meddles any more, red deployments ask for a few reboots and then stay up.
+        let before = machine.asked;
+        let counted = machine.facts("old").counter.is_some();
+        let works = machine.pinned.is_none() && !machine.cannot_save;
+        let silent = new_is_silent && counted && works;
+        for _ in 0..3 * TRIES + 2 {
+            machine.boot(|name| if silent && name == "new" { Run::Silent } else { Run::Red });
+        }
+        prop_assert!(machine.asked <= before + 2 * TRIES + 1, "{:?}", machine);
+        let quiet = machine.asked;
+        for _ in 0..20 {
+            machine.boot(|_| Run::Red);
+        }
+        prop_assert_eq!(machine.asked, quiet, "still rebooting: {:?}", machine);
+    }
+
+    #[test]
+    fn forgetful_machines_do_not_loop_either(loader in loader(), cannot_save: bool) {
+        let mut machine = Machine::new(loader);
+        machine.finalise(9);
+        machine.cannot_save = cannot_save;
+        for _ in 0..30 {
+            machine.boot(|_| Run::Red);
+            // A /var that is empty after each boot.
+            machine.record = Record::default();
+        }
+        prop_assert!(machine.asked <= TRIES, "{:?}", machine);
+    }
+}

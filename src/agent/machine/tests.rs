@@ -1,0 +1,256 @@
+//! Single situations, as a table: what a boot is, and what follows from it.
+
+use super::*;
+
+fn image(name: &str) -> TrialImage {
+    TrialImage {
+        digest: format!("sha256:{name}"),
+        ..TrialImage::default()
+    }
+}
+
+fn trial() -> Trial {
+    Trial {
+        image: image("new"),
+        deployment: "new".into(),
+        tries: 3,
+        ..Trial::default()
+    }
+}
+
+fn facts(booted: &str, order: &[&str], counter: Option<(u32, u32)>, trial: Option<Trial>) -> Facts {
+    let entry = |id: &&str| Entry {
+        id: (*id).into(),
+        image: image(id),
+    };
+    Facts {
+        booted: booted.into(),
+        order: order.iter().map(entry).collect(),
+        counting: true,
+        counter: counter.map(|(left, done)| Tries { left, done }),
+        record: Record {
+            trial,
+            ..Record::default()
+        },
+        boot_id: "b".into(),
+        tries: 3,
+        now: DateTime::default(),
+    }
+}
+
+fn on_trial(number: u32, last: bool) -> Situation {
+    Situation::OnTrial {
+        number,
+        tries: 3,
+        last,
+    }
+}
+
+#[test]
+fn situations() {
+    let (both, new) = (["new", "old"], "new");
+    let failed = Trial {
+        failed: true,
+        reached: 3,
+        ..trial()
+    };
+    let tried = |reached, boot_id: &str| Trial {
+        reached,
+        boot_id: boot_id.into(),
+        ..trial()
+    };
+    let given_up = |number, stuck| Situation::GivenUp { number, stuck };
+    let waiting = |uncounted| Situation::Waiting { uncounted };
+    for (booted, order, counter, trial, expected) in [
+        ("old", &["old"][..], None, None, Situation::Settled),
+        ("old", &both, None, None, Situation::Settled),
+        (new, &both, Some((2, 1)), Some(trial()), on_trial(1, false)),
+        (new, &both, Some((1, 2)), Some(trial()), on_trial(2, false)),
+        (new, &both, Some((0, 3)), Some(trial()), on_trial(3, true)),
+        // The bootloader does not count, but we do.
+        (
+            new,
+            &both,
+            Some((3, 0)),
+            Some(tried(1, "a")),
+            on_trial(2, false),
+        ),
+        (new, &both, None, Some(tried(2, "a")), on_trial(3, true)),
+        // The same boot again.
+        (
+            new,
+            &both,
+            Some((1, 2)),
+            Some(tried(2, "b")),
+            on_trial(2, false),
+        ),
+        // A counter without a record.
+        (new, &both, Some((2, 1)), None, on_trial(1, false)),
+        (new, &both, Some((3, 0)), None, on_trial(1, true)),
+        (
+            "old",
+            &both,
+            Some((0, 3)),
+            Some(trial()),
+            Situation::FellBack,
+        ),
+        ("old", &both, Some((0, 3)), None, Situation::FellBack),
+        (
+            "old",
+            &both,
+            Some((1, 2)),
+            Some(failed.clone()),
+            Situation::FellBack,
+        ),
+        (
+            "old",
+            &["old", "new"],
+            Some((2, 1)),
+            Some(failed.clone()),
+            Situation::FellBack,
+        ),
+        // Chosen by hand in the menu.
+        ("old", &both, Some((1, 2)), Some(trial()), waiting(false)),
+        ("old", &both, None, Some(trial()), waiting(true)),
+        (
+            "old",
+            &["old"],
+            Some((2, 1)),
+            Some(trial()),
+            Situation::Over(EventKind::NotApplied),
+        ),
+        (
+            "old",
+            &["old"],
+            None,
+            Some(tried(1, "a")),
+            Situation::Over(EventKind::Withdrawn),
+        ),
+        (
+            "old",
+            &["old", "new"],
+            Some((2, 1)),
+            Some(trial()),
+            Situation::Over(EventKind::Withdrawn),
+        ),
+        (
+            new,
+            &["old", "new"],
+            Some((2, 1)),
+            Some(trial()),
+            Situation::Over(EventKind::Withdrawn),
+        ),
+        (
+            new,
+            &both,
+            Some((2, 1)),
+            Some(failed.clone()),
+            given_up(4, false),
+        ),
+        (
+            new,
+            &["old", "new"],
+            Some((0, 3)),
+            Some(failed),
+            given_up(4, false),
+        ),
+    ] {
+        let facts = facts(booted, order, counter, trial);
+        assert_eq!(assess(&facts), expected, "{facts:?}");
+    }
+}
+
+#[test]
+fn the_order_changes_only_under_a_counter_that_counts() {
+    let facts = facts("old", &["new", "old"], Some((0, 3)), Some(trial()));
+    let steps = begin(&facts, &Situation::FellBack);
+    let kinds: Vec<String> = steps
+        .iter()
+        .map(|step| match step {
+            Step::Remember(record) => format!("remember, on trial: {}", record.trial.is_some()),
+            other => format!("{other:?}"),
+        })
+        .collect();
+    assert_eq!(
+        kinds,
+        [
+            "remember, on trial: true",
+            "Arm(3)",
+            r#"Order(["old", "new"])"#,
+            "Settle",
+            "remember, on trial: false",
+        ]
+    );
+    let Some(Step::Remember(record)) = steps.last() else {
+        panic!("{steps:?}")
+    };
+    let bad = record.bad("sha256:new").unwrap();
+    assert_eq!(
+        bad.reason,
+        "never reported back: it hung, panicked or lost power"
+    );
+    let last = record.last.as_ref().unwrap();
+    assert_eq!(
+        (last.kind, &*last.image.digest),
+        (EventKind::FellBack, "sha256:new")
+    );
+}
+
+#[test]
+fn what_is_forced_and_proves_itself_is_forgiven() {
+    let mut facts = facts("new", &["new", "old"], Some((2, 1)), Some(trial()));
+    facts.record.remember_bad(BadImage {
+        image: image("new"),
+        ..BadImage::default()
+    });
+    let steps = good(&facts);
+    let [Step::Bless, Step::Remember(record)] = &steps[..] else {
+        panic!("{steps:?}")
+    };
+    assert!(record.bad.is_empty() && record.trial.is_none());
+    facts.booted = "old".into();
+    assert_eq!(good(&facts), [], "another one runs");
+}
+
+#[test]
+fn the_last_check_that_failed_is_kept_once_per_try() {
+    let mut facts = facts("new", &["new", "old"], Some((2, 1)), Some(trial()));
+    facts.record.trial.as_mut().unwrap().reached = 1;
+    let outcome = Some(Failure {
+        check: "10-db".into(),
+        said: "no database".into(),
+        ..Failure::default()
+    });
+    for _ in 0..2 {
+        let steps = conclude(&facts, Decision::RetryByReboot, &outcome);
+        let [Step::Remember(record), Step::Reboot] = &steps[..] else {
+            panic!("{steps:?}")
+        };
+        facts.record = *record.clone();
+    }
+    let trial = facts.record.trial.as_ref().unwrap();
+    assert_eq!(trial.failures.len(), 1);
+    assert_eq!(
+        (trial.failures[0].number, &*trial.failures[0].check),
+        (1, "10-db")
+    );
+    assert_eq!(
+        facts.record.last.as_ref().unwrap().reason,
+        "check 10-db failed: no database"
+    );
+}
+
+#[test]
+fn an_ended_trial_says_why() {
+    let facts = facts("new", &["old", "new"], Some((1, 2)), Some(trial()));
+    let steps = withdraw(&facts, "rolled back by hand");
+    let [Step::Settle, Step::Remember(record)] = &steps[..] else {
+        panic!("{steps:?}")
+    };
+    let last = record.last.as_ref().unwrap();
+    assert_eq!(
+        (last.kind, &*last.reason),
+        (EventKind::Withdrawn, "rolled back by hand")
+    );
+    assert!(record.trial.is_none() && record.bad.is_empty());
+}

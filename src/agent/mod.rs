@@ -1,0 +1,5 @@
+//! Keeps an update or goes back: after each boot, facts about it and the results of its checks
+//! become a decision and steps. `machine` decides, pure; the other files gather the facts and carry
+//! the steps out.
+
+pub mod machine;
