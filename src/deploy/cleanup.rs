@@ -5,8 +5,8 @@
 use anyhow::Result;
 use fn_error_context::context;
 
+use super::bootloader;
 use super::plan::{doomed, only_in};
-use crate::boot::{self, BootSetup, Counting};
 use crate::image::ImageReference;
 use crate::repo::PruneReport;
 use crate::sysroot::{Deployment, LockedSysroot, Origin, Sysroot};
@@ -41,8 +41,7 @@ pub fn clean_up(sysroot: &LockedSysroot, retain: bool) -> Result<CleanupReport> 
         }
     }
     // Before kernels go: the mirror on the ESP may be of yesterday, and must not name them.
-    let setup = BootSetup::read(sysroot.path())?;
-    boot::settle(sysroot.path(), &setup, Counting::AsIs)?;
+    bootloader::catch_up(sysroot)?;
     sysroot.clean_deployments()?;
     Ok(CleanupReport {
         images: removed,

@@ -1,6 +1,7 @@
 //! From a merge commit to a deployment that boots, and back. A snapshot of the host and a wish
 //! come in; plans (pure values) and changed boot entries go out. Never fetches anything.
 
+mod bootloader;
 pub mod cleanup;
 mod error;
 mod kargs;
@@ -12,6 +13,7 @@ mod rollback;
 mod stage;
 mod trial;
 
+pub use bootloader::{catch_up, next_boot, record_store};
 pub use error::DeployError;
 pub use kargs::{Kargs, Owner};
 pub use outlook::{Outlook, outlook};

@@ -3,6 +3,7 @@
 
 use anyhow::Result;
 
+use super::bootloader;
 use super::{DeployPlan, EspRoom, Kargs, KargsDecision, Method, Room, Snapshot, kargs_base};
 use crate::boot::kargs_d::ImageKargs;
 use crate::boot::{self, BootSetup, Bootloader, Counting, mirror};
@@ -83,14 +84,14 @@ pub fn carry_out(sysroot: &LockedSysroot, plan: &DeployPlan) -> Result<Deploymen
         merge_from: plan.merge_from.as_ref(),
         kargs: &plan.kargs,
     };
-    let setup = BootSetup::read(sysroot.path())?;
     match plan.method {
         Method::Stage => {
-            boot::settle(sysroot.path(), &setup, Counting::AsIs)?;
+            bootloader::catch_up(sysroot)?;
             sysroot.stage(&new)
         }
         Method::Finish => {
             let id = sysroot.deploy(&new, plan.retain)?;
+            let setup = BootSetup::read(sysroot.path())?;
             boot::settle(sysroot.path(), &setup, Counting::Off)?;
             Ok(id)
         }

@@ -2,12 +2,14 @@
 //! sysroot and a number of tries come in; an armed bootloader goes out. Where counting is not
 //! possible the staged deployment is held back, so that nothing boots uncounted.
 
-use anyhow::Result;
+use anyhow::{Context as _, Result};
 use fn_error_context::context;
 
+use super::bootloader;
 use super::plan::doomed;
 use super::{plan_esp, snapshot};
-use crate::boot::{self, BootSetup};
+use crate::boot::mirror::{self, Wanted};
+use crate::boot::{self, BootSetup, Bootloader, Counting};
 use crate::sysroot::{Deployment, LockedSysroot, Slot};
 
 /// Makes the boots of the staged deployment count, and gives that deployment; `None` where nothing
@@ -28,7 +30,8 @@ pub fn prepare_trial(
     let Some(staged) = deployments.iter().find(|d| d.slot == Slot::Staged) else {
         return Ok(None);
     };
-    let armed = check_room(sysroot, staged)
+    let armed = bootloader::catch_up(sysroot)
+        .and_then(|()| check_room(sysroot, staged))
         .and_then(|()| record(staged))
         .and_then(|()| arm(sysroot, tries));
     if let Err(error) = armed {
@@ -40,7 +43,40 @@ pub fn prepare_trial(
 
 fn arm(sysroot: &LockedSysroot, tries: u32) -> Result<()> {
     let setup = BootSetup::read(sysroot.path())?;
-    boot::arm(sysroot.path(), &setup, tries)
+    match setup.bootloader {
+        Bootloader::SystemdBoot => arm_mirror(sysroot, &setup, tries),
+        Bootloader::Grub | Bootloader::None => boot::arm(sysroot.path(), &setup, tries),
+    }
+}
+
+/// When libostree finishes the staged deployment, the links that the ESP's entries name go, or turn
+/// to the new deployment. So that power may be lost before the mirror is renewed: an entry for what
+/// runs, which works before and after; and where the first entry will mean the new deployment, its
+/// boots count from now on.
+#[context("Preparing the EFI system partition")]
+fn arm_mirror(sysroot: &LockedSysroot, setup: &BootSetup, tries: u32) -> Result<()> {
+    let all = sysroot.deployments()?;
+    let dropped: Vec<_> = doomed(&all).iter().map(|d| d.id.clone()).collect();
+    let finished = all.iter().filter(|d| d.slot != Slot::Staged);
+    let running = finished.enumerate().find(|(_, d)| d.slot == Slot::Booted);
+    let (at, running) = running.context("No deployment runs")?;
+    let Some(survivor) = sysroot.prepare_survivor(&running.id, &dropped)? else {
+        return Ok(());
+    };
+    let mut entries = mirror::wanted(sysroot.path(), Counting::AsIs)?.entries;
+    let entry = entries.get(at).context("It has no boot entry")?;
+    let entry = entry.with_ostree(&survivor.ostree);
+    let counting = match survivor.renewed {
+        true => {
+            entries.insert(0, entry);
+            Counting::Off
+        }
+        false => {
+            entries.push(entry);
+            Counting::Fresh(tries)
+        }
+    };
+    mirror::write(setup, &Wanted { entries, counting }).map(|_| ())
 }
 
 /// The ESP may have been filled since the deployment was staged.

@@ -18,6 +18,7 @@ mod handle;
 mod init;
 mod locked;
 mod origin;
+mod survivor;
 mod tree;
 
 pub use cached_update::CachedUpdate;
@@ -29,4 +30,5 @@ pub use handle::{FreeSpace, Sysroot};
 pub use init::{initialize, initialize_beside};
 pub use locked::{LockedSysroot, NewDeployment};
 pub use origin::{Origin, OriginError};
+pub use survivor::Survivor;
 pub use tree::{Kernel, TreeFacts};

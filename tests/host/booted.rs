@@ -36,6 +36,7 @@ mount --bind "$sysroot" "$root/sysroot"
 mount --bind "$sysroot/boot" "$root/boot"
 mount --bind "$run" "$root/run"
 mount --bind "$tmp" "$root/tmp"
+mount --bind "$sysroot/ostree/deploy/default/var" "$root/var"
 mount --bind "$program" "$root/mnt"
 mount -t proc proc "$root/proc"
 mount --rbind /dev "$root/dev"
@@ -45,7 +46,7 @@ exec chroot "$root" "$@"
 "#;
 
 #[allow(clippy::print_stdout, reason = "a test that cannot run says why")]
-fn can_run() -> bool {
+pub fn can_run() -> bool {
     let merged = Path::new("/lib").is_symlink();
     let mut unshare = Command::new("unshare");
     let unshare = unshare.args(["-m", "-p", "-f", "--", "mount", "-t", "proc", "x", "/mnt"]);
@@ -56,16 +57,16 @@ fn can_run() -> bool {
     can
 }
 
-struct Machine {
-    sysroot: ScratchSysroot,
-    dir: tempfile::TempDir,
+pub struct Machine {
+    pub sysroot: ScratchSysroot,
+    pub dir: tempfile::TempDir,
     deployment: PathBuf,
     read_only: bool,
 }
 
 impl Machine {
     /// Deploys an image from outside and boots into it.
-    fn new(image: &Image) -> Self {
+    pub fn new(image: &Image) -> Self {
         let sysroot = ScratchSysroot::new().unwrap();
         let dir = tempfile::tempdir().unwrap();
         for name in ["root", "run", "tmp"] {
@@ -108,7 +109,7 @@ impl Machine {
         self.dir.path().join("tmp/layout")
     }
 
-    fn publish(&self, image: &Image) {
+    pub fn publish(&self, image: &Image) {
         self.publish_as(image, "os");
     }
 
@@ -116,7 +117,7 @@ impl Machine {
         image.write_layout(&self.layout(), tag).unwrap();
     }
 
-    fn first(&self) -> PathBuf {
+    pub fn first(&self) -> PathBuf {
         let sysroot = Sysroot::open(self.sysroot.path()).unwrap();
         sysroot.directory(&sysroot.deployments().unwrap()[0].id)
     }
@@ -128,7 +129,7 @@ impl Machine {
     }
 
     /// Starts the first deployment of the boot order with a fresh `/run`.
-    fn reboot(&mut self) {
+    pub fn reboot(&mut self) {
         let run = self.dir.path().join("run");
         fs::remove_dir_all(&run).unwrap();
         fs::create_dir(&run).unwrap();
@@ -136,7 +137,7 @@ impl Machine {
         self.deployment = self.first();
     }
 
-    fn run(&self, args: &[&str]) -> Output {
+    pub fn run(&self, args: &[&str]) -> Output {
         let program = Path::new(env!("CARGO_BIN_EXE_bowline")).parent().unwrap();
         let mut command = Command::new("unshare");
         command.args(["-m", "-p", "-f", "--propagation", "private"]);
@@ -159,13 +160,13 @@ impl Machine {
         command.output().unwrap()
     }
 
-    fn ok(&self, args: &[&str]) -> String {
+    pub fn ok(&self, args: &[&str]) -> String {
         let output = self.run(args);
         good(&output);
         String::from_utf8(output.stdout).unwrap()
     }
 
-    fn bowline(&self, args: &[&str]) -> String {
+    pub fn bowline(&self, args: &[&str]) -> String {
         self.ok(&[&["/mnt/bowline"], args].concat())
     }
 
@@ -176,7 +177,7 @@ impl Machine {
     }
 
     /// Versions of staged, booted and rollback.
-    fn versions(&self) -> [Option<String>; 3] {
+    pub fn versions(&self) -> [Option<String>; 3] {
         let status = self.status();
         ["staged", "booted", "rollback"].map(|slot| {
             let version = status[slot]["image"]["version"].as_str();
@@ -209,11 +210,16 @@ fn good(output: &Output) {
     assert_eq!(output.status.code(), Some(0), "{said}");
 }
 
-fn os(version: &str) -> Image {
+pub fn os(version: &str) -> Image {
+    labelled(version, version)
+}
+
+/// An image of one version with the content of another.
+pub fn labelled(version: &str, content: &str) -> Image {
     let fixture = Fixture::new().unwrap();
     let mut options = CommitOptions::default();
     options.metadata[0].1 = version.into();
-    let lines = format!("{OS}\n{LINKS}\nfile /usr/share/version 0 0 644 {version}");
+    let lines = format!("{OS}\n{LINKS}\nfile /usr/share/version 0 0 644 {content}");
     let commit = fixture.commit_with(&lines, &options).unwrap();
     let image = Encapsulation::chunked()
         .image(fixture.repo(), &commit)
@@ -221,7 +227,7 @@ fn os(version: &str) -> Image {
     image.build()
 }
 
-fn versions(expected: [&str; 3]) -> [Option<String>; 3] {
+pub fn versions(expected: [&str; 3]) -> [Option<String>; 3] {
     expected.map(|version| (!version.is_empty()).then(|| version.to_owned()))
 }
 

@@ -3,6 +3,7 @@
 //! passes.
 
 mod booted;
+mod bootloader;
 mod deploy;
 mod etc;
 mod etc_merge;

@@ -82,6 +82,27 @@ pub struct WantedEntry {
     pub files: Vec<Source>,
 }
 
+impl WantedEntry {
+    /// The same entry for what boots with another `ostree=` value.
+    pub fn with_ostree(&self, ostree: &str) -> Self {
+        let word = |word: &str| match word.starts_with("ostree=") {
+            true => format!("ostree={ostree}"),
+            false => word.to_owned(),
+        };
+        let line = |line: &str| match line.split_once(' ') {
+            Some(("options", words)) => {
+                let words: Vec<_> = words.split(' ').map(word).collect();
+                format!("options {}\n", words.join(" "))
+            }
+            _ => format!("{line}\n"),
+        };
+        Self {
+            text: self.text.lines().map(line).collect(),
+            files: self.files.clone(),
+        }
+    }
+}
+
 /// A file for the ESP.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Source {
@@ -155,8 +176,18 @@ pub fn refresh(sysroot: &Path, setup: &BootSetup, counting: Counting) -> Result<
     if setup.bootloader != Bootloader::SystemdBoot {
         return Ok(false);
     }
+    write(setup, &wanted(sysroot, counting)?)
+}
+
+/// Brings the ESP to what is wanted; `false` where nothing had to be done.
+///
+/// Interrupted, the ESP boots what it did or what is wanted; the next call finishes.
+///
+/// # Errors
+/// [`MirrorError`] before anything was changed, and what the system refuses.
+pub fn write(setup: &BootSetup, wanted: &Wanted) -> Result<bool> {
     let esp = esp::open(setup)?;
-    let steps = plan(&look(esp.path())?, &wanted(sysroot, counting)?)?;
+    let steps = plan(&look(esp.path())?, wanted)?;
     carry_out(esp.path(), &steps)?;
     Ok(!steps.is_empty())
 }

@@ -4,7 +4,6 @@
 use anyhow::Result;
 use chrono::Utc;
 
-use super::store;
 use crate::cli::{Context, Outcome};
 use crate::config::{self, Settings};
 use crate::deploy;
@@ -24,7 +23,7 @@ pub fn run(context: &Context) -> Result<Outcome> {
     let repo = sysroot.repo()?;
     let staged = deploy::prepare_trial(&sysroot, tries, |staged| {
         let trial = trial(staged, &repo, tries);
-        store(&sysroot, staged).change(|record| record.trial = Some(trial))
+        deploy::record_store(&sysroot, staged).change(|record| record.trial = Some(trial))
     })?;
     context.say(&match staged {
         Some(staged) => format!("{} boots next and gets {tries} tries\n", staged.id),

@@ -3,23 +3,25 @@
 
 use anyhow::Result;
 
-use super::store;
 use crate::boot::{self, BootSetup, Bootloader, Counting};
 use crate::cli::{Context, Outcome};
-use crate::health::Trial;
-use crate::sysroot::{Deployment, Slot, Sysroot};
+use crate::deploy;
+use crate::sysroot::Sysroot;
 
 /// Mirrors the boot entries, and counts the boots of what is on trial, only.
 pub fn run(context: &Context) -> Result<Outcome> {
     let sysroot = Sysroot::open_locked(&context.sysroot)?;
-    let deployments = sysroot.deployments()?;
-    let next = deployments.iter().find(|d| d.slot != Slot::Staged);
-    let Some(next) = next else {
+    let Some((next, trial)) = deploy::next_boot(&sysroot)? else {
         context.say("Nothing is deployed\n")?;
         return Ok(Outcome::Done);
     };
-    let trial = store(&sysroot, next).read()?.trial;
-    let counting = counting(next, trial.as_ref());
+    // A trial counts from its first boot on; nothing else does, so that what an update left armed
+    // that never came to be is disarmed.
+    let counting = match trial {
+        Some(trial) if trial.reached == 0 => Counting::Fresh(trial.tries),
+        Some(trial) => Counting::Keep(trial.tries),
+        None => Counting::Off,
+    };
     let setup = BootSetup::read(sysroot.path())?;
     boot::settle(sysroot.path(), &setup, counting)?;
     let place = match setup.bootloader {
@@ -32,14 +34,4 @@ pub fn run(context: &Context) -> Result<Outcome> {
     };
     context.say(&format!("{place} boots {} next{how}\n", next.id))?;
     Ok(Outcome::Done)
-}
-
-/// A trial counts from its first boot on; nothing else does, so that what an update left armed that
-/// never came to be is disarmed.
-fn counting(next: &Deployment, trial: Option<&Trial>) -> Counting {
-    match trial.filter(|trial| trial.deployment == next.id.to_string() && !trial.failed) {
-        Some(trial) if trial.reached == 0 => Counting::Fresh(trial.tries),
-        Some(trial) => Counting::Keep(trial.tries),
-        None => Counting::Off,
-    }
 }

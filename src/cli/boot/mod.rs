@@ -8,8 +8,6 @@ use anyhow::Result;
 
 use super::args::{BootArgs, BootCommand};
 use super::{Context, Outcome};
-use crate::health::Store;
-use crate::sysroot::{Deployment, LockedSysroot};
 
 /// Runs one of them.
 pub fn run(args: &BootArgs, context: &Context) -> Result<Outcome> {
@@ -17,16 +15,4 @@ pub fn run(args: &BootArgs, context: &Context) -> Result<Outcome> {
         BootCommand::Finalize => finalize::run(context),
         BootCommand::Mirror => mirror::run(context),
     }
-}
-
-/// The record of boots: of the running system, else that of the deployment's stateroot.
-fn store(sysroot: &LockedSysroot, deployment: &Deployment) -> Store {
-    if sysroot.is_booted() {
-        return Store::in_var("/var".as_ref());
-    }
-    let stateroot = sysroot
-        .path()
-        .join("ostree/deploy")
-        .join(&deployment.id.stateroot);
-    Store::in_var(&stateroot.join("var"))
 }
