@@ -85,7 +85,7 @@ type Damage = fn(&Path);
 
 #[test]
 fn each_damage_is_found_by_its_check_alone() {
-    let damages: [(&str, Damage, &str); 31] = [
+    let damages: [(&str, Damage, &str); 32] = [
         (
             "kernel",
             |r| fs::remove_file(r.join("usr/lib/modules/6.1/vmlinuz")).unwrap(),
@@ -229,6 +229,11 @@ fn each_damage_is_found_by_its_check_alone() {
             "var-tmpfiles",
             |r| fs::create_dir(r.join("var/lib/y")).unwrap(),
             "write `d /var/lib/y MODE USER GROUP -`",
+        ),
+        (
+            "var-tmpfiles",
+            |r| write(r, "var/lib/z/in/state", ""),
+            "/var/lib/z is not made on hosts",
         ),
         (
             "var-tmpfiles",
