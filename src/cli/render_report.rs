@@ -116,9 +116,13 @@ fn version(summary: &Summary) -> Option<String> {
 
 fn deployed(plan: &DeployPlan, deployment: &DeploymentId) -> String {
     let name = name(deployment);
-    match plan.method {
+    let end = match plan.method {
         Method::Stage => format!("Staged {name}; it boots at the next restart\n"),
         Method::Finish => format!("Deployed {name}; it boots next\n"),
+    };
+    match &text::changes(&plan.kargs_before, &plan.kargs)[..] {
+        [] => end,
+        changes => format!("Kernel arguments: {}\n{end}", changes.join(" ")),
     }
 }
 

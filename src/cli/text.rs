@@ -57,6 +57,30 @@ pub fn clean(text: &str) -> String {
     spaced.split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
+/// What changed between two lists of words: `- old` and `+ new`, as often as it happened.
+pub fn changes(before: &[String], after: &[String]) -> Vec<String> {
+    let removed = without(before, after)
+        .into_iter()
+        .map(|word| format!("- {word}"));
+    let added = without(after, before)
+        .into_iter()
+        .map(|word| format!("+ {word}"));
+    removed.chain(added).collect()
+}
+
+/// What is in the first list more often than in the second.
+fn without<'a>(list: &'a [String], other: &[String]) -> Vec<&'a String> {
+    let mut other: Vec<_> = other.iter().collect();
+    let is_new = |word: &&String| match other.iter().position(|o| o == word) {
+        Some(at) => {
+            other.remove(at);
+            false
+        }
+        None => true,
+    };
+    list.iter().filter(is_new).collect()
+}
+
 /// Columns padded to their widest cell, two spaces between them, no spaces at the end of lines.
 pub fn table(header: &[&str], rows: &[Vec<String>]) -> String {
     let width = |column: usize| {
@@ -104,6 +128,19 @@ mod tests {
         ] {
             assert_eq!(duration(Duration::from_millis(millis)), text);
         }
+    }
+
+    #[test]
+    fn changes_count_every_word() {
+        let words = |text: &str| {
+            text.split_whitespace()
+                .map(str::to_owned)
+                .collect::<Vec<_>>()
+        };
+        let changes = |a: &str, b: &str| changes(&words(a), &words(b));
+        assert_eq!(changes("a b c", "c d a"), ["- b", "+ d"]);
+        assert_eq!(changes("a", "a a"), ["+ a"]);
+        assert_eq!(changes("a b", "b a"), [""; 0]);
     }
 
     #[test]

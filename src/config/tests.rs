@@ -157,3 +157,29 @@ proptest! {
         }
     }
 }
+
+proptest! {
+    #[test]
+    fn of_any_files_the_last_word_on_a_key_counts(
+        files in prop::collection::vec((0..3_usize, "[a-c]{1,2}", any::<Option<bool>>(), prop::option::of(1..=9_u32)), 0..8),
+    ) {
+        let text = |apply: Option<bool>, tries: Option<u32>| {
+            let apply = apply.map(|v| format!("update: {{apply: {v}}}\n")).unwrap_or_default();
+            let tries = tries.map(|v| format!("health:\n  tries: {v}\n")).unwrap_or_default();
+            apply + &tries
+        };
+        // Of two files with one path the last one is written.
+        let by_path: std::collections::BTreeMap<_, _> =
+            files.iter().map(|(place, name, apply, tries)| ((*place, format!("{name}.yaml")), (*apply, *tries))).collect();
+        let paths: Vec<_> = by_path.iter().map(|((place, name), (apply, tries))| {
+            (format!("{}/{name}", PLACES[*place]), text(*apply, *tries))
+        }).collect();
+        let paths: Vec<_> = paths.iter().map(|(path, text)| (path.as_str(), text.as_str())).collect();
+        let dir = tree(&paths);
+        let settings = load(dir.path()).unwrap();
+        let apply = by_path.values().rev().find_map(|v| v.0);
+        let tries = by_path.values().rev().find_map(|v| v.1);
+        prop_assert_eq!(settings.update.apply, apply.unwrap_or(Update::default().apply));
+        prop_assert_eq!(settings.health.tries, tries.unwrap_or(Health::default().tries));
+    }
+}

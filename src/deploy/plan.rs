@@ -93,6 +93,8 @@ pub struct DeployPlan {
     pub merge_from: Option<DeploymentId>,
     /// Its kernel arguments.
     pub kargs: Vec<String>,
+    /// The kernel arguments that it would have if nobody asked for others.
+    pub kargs_before: Vec<String>,
     /// How it is written.
     pub method: Method,
     /// Keep everything.
@@ -158,6 +160,7 @@ pub fn plan(host: &Snapshot, wish: &Wish, tree: &TreeFacts) -> Result<Decision, 
         origin: origin.unwrap_or_else(|| Origin::of_image(&wish.image)),
         image: Some(&wish.image),
         kargs: &next,
+        kargs_before: &kargs,
         stateroot,
         merge,
         retain: wish.retain,
@@ -175,6 +178,7 @@ pub(super) struct Successor<'a> {
     /// The image that it follows.
     pub image: Option<&'a OstreeImageReference>,
     pub kargs: &'a Kargs,
+    pub kargs_before: &'a Kargs,
     pub stateroot: String,
     pub merge: Option<&'a Deployment>,
     pub retain: bool,
@@ -196,6 +200,7 @@ impl Successor<'_> {
         self.kargs.record_in(&mut self.origin);
         DeployPlan {
             kargs: self.kargs.args.to_words(),
+            kargs_before: self.kargs_before.args.to_words(),
             merge_from: self.merge.map(|d| d.id.clone()),
             origin: self.origin,
             commit: self.commit.into(),

@@ -68,6 +68,7 @@ pub fn plan_kargs(
         origin: origin.inherited(),
         image: image.as_ref(),
         kargs: &after,
+        kargs_before: &before,
         stateroot: base.id.stateroot.clone(),
         merge: etc_from(&host.deployments, base),
         retain: false,

@@ -5,7 +5,7 @@ use super::InstallError;
 use super::partition::{Layout, MIB, PartitionPlan};
 use super::request::{DiskRequest, Wanted};
 use crate::boot::Bootloader;
-use crate::boot::kargs::{Karg, KargError};
+use crate::boot::kargs::{Karg, KargError, KernelArgs};
 use crate::boot::kargs_edit::Edit;
 use crate::config::InstallConfig;
 use crate::config::install::{Firmware, Loader, RootFs};
@@ -198,7 +198,10 @@ pub fn edits(
 ) -> Result<Vec<Edit>, KargError> {
     let deletes = config.karg_deletes.iter().cloned().map(Edit::DeleteAll);
     let mut edits: Vec<Edit> = deletes.collect();
-    for arg in root.iter().chain(&config.kargs).chain(&wanted.kargs) {
+    // One text of the configuration may hold several, as in bootc.
+    let of_image = config.kargs.iter().map(|text| KernelArgs::parse(text));
+    let of_image: Vec<String> = of_image.flat_map(|args| args.to_words()).collect();
+    for arg in root.iter().chain(&of_image).chain(&wanted.kargs) {
         edits.push(Edit::Append(Karg::new(arg)?));
     }
     Ok(edits)

@@ -22,9 +22,9 @@ fn scene(more: &str) -> Scene {
     scene
 }
 
-fn upgrade(scene: &Scene, version: &str, more: &str) {
+fn upgrade(scene: &Scene, version: &str, more: &str) -> String {
     scene.publish(&os(version, more), "os");
-    scene.ok(&["upgrade", "-q"]);
+    scene.ok(&["upgrade"])
 }
 
 /// The arguments of the entry that boots next, without `ostree=`.
@@ -67,7 +67,9 @@ fn arguments_of_the_image_follow_it_and_those_of_the_machine_stay() {
     scene.ok(&["kargs", "append", "root=UUID=1", "mine"]);
     assert_eq!(options(&scene), "console=ttyS0 quiet root=UUID=1 mine");
 
-    upgrade(&scene, "2", TWO);
+    let said = upgrade(&scene, "2", TWO);
+    let change = "\nKernel arguments: - quiet + nosmt\nDeployed ";
+    assert!(said.contains(change), "{said}");
     assert_eq!(options(&scene), "console=ttyS0 root=UUID=1 mine nosmt");
     assert_eq!(
         owners(&scene),

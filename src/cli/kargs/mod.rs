@@ -84,8 +84,7 @@ fn change_locked(
     then: ThenArgs,
     context: &Context,
 ) -> Result<Outcome> {
-    let (base, before) = current(sysroot, context)?;
-    let after = before.edited(&edits).map_err(deploy::DeployError::from)?;
+    let (base, _) = current(sysroot, context)?;
     let wish = KargsWish {
         edits,
         arch: arch(sysroot, &base)?,
@@ -97,7 +96,7 @@ fn change_locked(
     if changed || cleanup::is_pending(sysroot)? {
         cleanup::clean_up(sysroot, false)?;
     }
-    context.say(&render::changed(&before, &after, &decision, &next))?;
+    context.say(&render::changed(&decision, &next))?;
     // One that an earlier command staged waits for the same reboot.
     if then.apply && (changed || base.slot == Slot::Staged) {
         reboot::reboot(context)?;

@@ -96,12 +96,7 @@ fn human(base: &Deployment, kargs: &Kargs) -> String {
 }
 
 /// What a change did.
-pub fn changed(
-    before: &Kargs,
-    after: &Kargs,
-    decision: &KargsDecision,
-    next: &DeploymentId,
-) -> String {
+pub fn changed(decision: &KargsDecision, next: &DeploymentId) -> String {
     let name = render_report::name(next);
     match decision {
         KargsDecision::Nothing(_) => format!("Nothing to do: {name} has these arguments\n"),
@@ -109,11 +104,8 @@ pub fn changed(
             "{name} has these arguments; they stay now even if the image no longer asks for them\n"
         ),
         KargsDecision::Deploy(plan) => {
-            let (before, after) = (before.args.to_words(), after.args.to_words());
-            let removed = without(&before, &after).into_iter().map(|arg| ("- ", arg));
-            let added = without(&after, &before).into_iter().map(|arg| ("+ ", arg));
-            let lines = removed.chain(added);
-            let lines: String = lines.map(|(sign, arg)| format!("{sign}{arg}\n")).collect();
+            let changes = text::changes(&plan.kargs_before, &plan.kargs);
+            let lines: String = changes.iter().map(|line| format!("{line}\n")).collect();
             let end = match plan.method {
                 Method::Stage => format!("Staged {name}: it boots at the next restart\n"),
                 Method::Finish => format!("Deployed {name}: it boots next\n"),
@@ -121,18 +113,4 @@ pub fn changed(
             lines + &end
         }
     }
-}
-
-/// What is in the first list more often than in the second.
-fn without(list: &[String], other: &[String]) -> Vec<String> {
-    let mut other = other.to_vec();
-    let mut rest = list.to_vec();
-    rest.retain(|arg| match other.iter().position(|o| o == arg) {
-        Some(at) => {
-            other.remove(at);
-            false
-        }
-        None => true,
-    });
-    rest
 }

@@ -96,6 +96,7 @@ fn the_first_deployment_starts_from_nothing() {
             origin: Origin::of_image(&image(A)),
             merge_from: None,
             kargs: vec![],
+            kargs_before: vec![],
             method: Method::Finish,
             retain: false,
             keep: vec![],

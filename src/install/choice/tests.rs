@@ -144,7 +144,7 @@ fn the_root_is_found_as_the_image_says() {
 fn arguments_are_those_of_image_root_and_machine() {
     let words = |text: &str| text.split(' ').map(str::to_owned).collect::<Vec<_>>();
     let mut config = InstallConfig::default();
-    config.kargs = words("console=ttyS0");
+    config.kargs = vec!["console=ttyS0 nosmt".into()];
     config.karg_deletes = words("quiet a=1 absent");
     let wanted = request("amd64").wanted;
     let mut args = KernelArgs::parse("a=1 a=2 quiet panic=10");
@@ -153,7 +153,7 @@ fn arguments_are_those_of_image_root_and_machine() {
     }
     assert_eq!(
         args.to_words().join(" "),
-        "a=2 panic=10 root=UUID=1 rw console=ttyS0 quiet"
+        "a=2 panic=10 root=UUID=1 rw console=ttyS0 nosmt quiet"
     );
 }
 
