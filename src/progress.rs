@@ -21,6 +21,8 @@ pub enum Phase {
     Deploy,
     /// Removing what nothing needs any more.
     Prune,
+    /// Writing a new system to its disk.
+    Install,
 }
 
 impl Phase {
@@ -33,6 +35,7 @@ impl Phase {
             Self::Merge => "merge",
             Self::Deploy => "deploy",
             Self::Prune => "prune",
+            Self::Install => "install",
         }
     }
 
@@ -45,6 +48,7 @@ impl Phase {
             Self::Merge => "Merging layers",
             Self::Deploy => "Deploying",
             Self::Prune => "Pruning",
+            Self::Install => "Writing the system to its disk",
         }
     }
 }

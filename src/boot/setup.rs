@@ -77,6 +77,15 @@ impl BootSetup {
             0o644,
         )?)
     }
+
+    /// Removes the file: how the sysroot boots is found out by looking from now on.
+    #[context("Forgetting how {} boots", sysroot.display())]
+    pub fn forget(sysroot: &Path) -> Result<()> {
+        match std::fs::remove_file(sysroot.join(FILE)) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error.into()),
+            _ => Ok(()),
+        }
+    }
 }
 
 fn detect(sysroot: &Path) -> Result<BootSetup> {

@@ -168,6 +168,7 @@ pub const fn past(phase: Phase) -> &'static str {
         Phase::Merge => "Merged layers",
         Phase::Deploy => "Deployed",
         Phase::Prune => "Pruned",
+        Phase::Install => "Written to its disk",
     }
 }
 

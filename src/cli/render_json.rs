@@ -181,7 +181,7 @@ const STEP_TASKS: [StepTask; 3] = [
     StepTask {
         task: "staging",
         description: "Deploying image",
-        phases: &[Phase::Deploy, Phase::Prune],
+        phases: &[Phase::Deploy, Phase::Prune, Phase::Install],
     },
 ];
 

@@ -2,7 +2,7 @@
 //! kernel arguments of this installation. A locked, empty sysroot comes in; what was deployed goes
 //! out. Interrupted, the fetched layers stay, and a second run uses them.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::{Context as _, Result};
@@ -10,7 +10,7 @@ use fn_error_context::context;
 
 use super::request::Wanted;
 use super::{InstallError, choice};
-use crate::boot::BootSetup;
+use crate::boot::{BootSetup, Bootloader};
 use crate::config::InstallConfig;
 use crate::deploy::{self, Decision, Wish};
 use crate::image::SignatureSource;
@@ -110,7 +110,8 @@ pub fn config(
 }
 
 /// Deploys the fetched image; it follows what the request says. `root` are the kernel arguments that
-/// lead to the root file system; `setup` says how the system boots, which it must know itself.
+/// lead to the root file system. Where `esp` names a directory, kernel and boot entry are mirrored to it
+/// for systemd-boot.
 #[context("Deploying {}", wanted.image.imgref)]
 pub fn deploy(
     sysroot: &LockedSysroot,
@@ -118,7 +119,7 @@ pub fn deploy(
     fetched: &Fetched,
     config: &InstallConfig,
     root: &[String],
-    setup: &BootSetup,
+    esp: Option<&Path>,
 ) -> Result<Deployed> {
     wanted.progress.event(Event::Phase(Phase::Deploy));
     let mut settings = REPO_CONFIG.to_vec();
@@ -126,7 +127,7 @@ pub fn deploy(
         settings.push(("bls-append-except-default", appended));
     }
     sysroot.configure(&settings)?;
-    setup.write(sysroot.path())?;
+    while_deploying(esp).write(sysroot.path())?;
     let wish = Wish {
         image: wanted.image.clone(),
         commit: fetched.record.commit.clone(),
@@ -154,4 +155,16 @@ pub fn deploy(
         kargs: plan.kargs,
         id,
     })
+}
+
+/// How the sysroot boots as long as its boot loader is not installed: no other one's files are
+/// touched.
+fn while_deploying(esp: Option<&Path>) -> BootSetup {
+    BootSetup {
+        bootloader: match esp {
+            Some(_) => Bootloader::SystemdBoot,
+            None => Bootloader::None,
+        },
+        esp: esp.map(|dir| dir.display().to_string()),
+    }
 }

@@ -12,7 +12,6 @@ use super::choice::Boots;
 use super::embed::{self, BiosPlace, Embedding};
 use super::grub::{self, Grub};
 use crate::boot::Bootloader;
-use crate::boot::mirror::{self, Counting};
 
 /// Where firmware looks for a boot loader that nobody told it about, on the EFI system partition.
 const BOOT_DIR: &str = "EFI/BOOT";
@@ -28,8 +27,6 @@ pub struct Site<'a> {
     pub arch: &'a str,
     /// The deployed tree.
     pub tree: &'a Path,
-    /// The sysroot.
-    pub sysroot: &'a Path,
     /// Where GRUB's configuration goes.
     pub grub_dir: &'a Path,
     /// The directory of the EFI system partition.
@@ -98,16 +95,6 @@ fn no_systemd_boot(arch: &str) -> InstallError {
         format!("neither the image nor this host has systemd-boot for {arch}"),
         "put it into the image (on Debian the package systemd-boot-efi), or choose --bootloader grub",
     )
-}
-
-/// Copies kernels and boot entries to `esp`, where the boot loader reads nothing else.
-pub fn mirror(site: &Site<'_>, esp: &Path) -> Result<()> {
-    if site.boots.loader != Bootloader::SystemdBoot {
-        return Ok(());
-    }
-    let wanted = mirror::wanted(site.sysroot, Counting::Off)?;
-    let steps = mirror::plan(&mirror::look(esp)?, &wanted)?;
-    mirror::carry_out(esp, &steps)
 }
 
 fn find(site: &Site<'_>, uefi: bool) -> Result<Grub, InstallError> {

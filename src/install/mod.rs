@@ -14,6 +14,8 @@
 //! format esp table  file systems and partition table, written without mounting
 //! ```
 
+mod bootupd;
+mod bootupd_disk;
 mod choice;
 mod configuration;
 mod embed;

@@ -84,8 +84,9 @@ impl Scratch {
     /// Removes the directory: the installation is done.
     #[context("Removing the scratch directory {}", self.path.display())]
     pub fn finish(mut self) -> Result<()> {
-        self.keep = true;
-        sys::bulk::remove(&self.path)
+        sys::bulk::remove(&self.path)?;
+        self.keep = false;
+        Ok(())
     }
 
     /// Removes what earlier runs made besides the sysroot.
@@ -102,7 +103,12 @@ impl Scratch {
 
 impl Drop for Scratch {
     fn drop(&mut self) {
-        if !self.keep {
+        if self.keep {
+            tracing::warn!(
+                "what was fetched is kept in {} for the next try; remove it if there is to be none",
+                self.path.display()
+            );
+        } else if self.path.exists() {
             if let Err(error) = sys::bulk::remove(&self.path) {
                 tracing::warn!("{} is left: {error:#}", self.path.display());
             }

@@ -92,6 +92,12 @@ impl MountedRoot {
         })
     }
 
+    /// The disk with `boot`, where that is on a partition.
+    pub fn disk(&self) -> Option<&Path> {
+        let volume = self.boot.as_ref().unwrap_or(&self.root);
+        volume.device.disk.as_ref().map(|(disk, _)| disk.as_path())
+    }
+
     /// With which firmware a system there can boot.
     pub fn possible(&self, arch: &str) -> Possible {
         let place = match self.bios {

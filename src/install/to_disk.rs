@@ -23,9 +23,12 @@ use super::fill;
 use super::partition::{PartitionPlan, Role};
 use super::request::{DiskRequest, Installed};
 use super::table::{self, Ids};
-use super::{InstallError, Scratch, Target, esp, firmware, format, grub, keys, loader};
+use super::{
+    InstallError, Scratch, Target, bootupd, bootupd_disk, esp, firmware, format, grub, keys, loader,
+};
 use crate::boot::{BootSetup, Bootloader};
 use crate::config::InstallConfig;
+use crate::progress::{Event, Phase};
 
 /// Installs to a disk or plain file.
 #[context("Installing to {}", request.target.display())]
@@ -49,22 +52,42 @@ pub async fn to_disk(request: &DiskRequest) -> Result<Installed> {
     let disk = Disk::new(choice, target.size())?;
     let boots = disk.choice.boots;
     let root = choice::root_kargs(&format!("UUID={}", disk.uuid), &config, boots.loader);
-    let setup = BootSetup {
-        bootloader: boots.loader,
-        esp: disk.ids.of(Role::Esp).map(str::to_owned),
-    };
-    let deployed = fill::deploy(&sysroot, wanted, &fetched, &config, &root, &setup)?;
+    let esp = scratch.join("esp");
+    fs::create_dir(&esp)?;
+    let mirror = (boots.loader == Bootloader::SystemdBoot).then_some(&*esp);
+    let deployed = fill::deploy(&sysroot, wanted, &fetched, &config, &root, mirror)?;
     if let Some(root_keys) = &wanted.root_keys {
         keys::write(&deployed.tree, root_keys)?;
     }
-    let embedding = boot_files(&disk, &scratch, &deployed.tree)?;
-    if disk.is_for_this_machine(request, &target) {
-        loader::add_own_directory(&scratch.join("esp"))?;
+    let by_bootupd = boots.loader == Bootloader::Grub && bootupd::is_in(&deployed.tree);
+    let embedding = match by_bootupd {
+        true => {
+            bootupd_disk::check(&target, &scratch)?;
+            BootSetup::forget(&scratch.join("sysroot"))?;
+            None
+        }
+        false => boot_files(&disk, &scratch, &deployed.tree)?,
+    };
+    if !by_bootupd && disk.is_for_this_machine(request, &target) {
+        loader::add_own_directory(&esp)?;
     }
     drop(sysroot);
+    wanted.progress.event(Event::Phase(Phase::Install));
     write(&target, &scratch, &disk, embedding.as_ref()).await?;
+    let told = match by_bootupd {
+        true => {
+            let on_disk = bootupd_disk::OnDisk {
+                number: disk.plan.number(Role::Root).unwrap_or(1),
+                root_fs: disk.choice.root_fs,
+                generic: wanted.generic,
+                skip_uuid: config.skip_boot_uuid == Some(true),
+            };
+            on_disk.install(&target, &scratch, &deployed.tree)?;
+            None
+        }
+        false => disk.tell_firmware(request, &target),
+    };
     scratch.finish()?;
-    let told = disk.tell_firmware(request, &target);
     let mut installed = Installed::new(wanted, boots, &fetched, deployed);
     installed.remarks.extend(told);
     Ok(installed)
@@ -126,12 +149,10 @@ fn check_blank(target: &Target, wipe: bool) -> Result<()> {
 /// Writes what boots the system to the scratch directory.
 fn boot_files(disk: &Disk, scratch: &Scratch, tree: &std::path::Path) -> Result<Option<Embedding>> {
     let sysroot = scratch.join("sysroot");
-    fs::create_dir(scratch.join("esp"))?;
     let site = loader::Site {
         boots: disk.choice.boots,
         arch: &disk.choice.layout.arch,
         tree,
-        sysroot: &sysroot,
         grub_dir: &sysroot.join("boot/grub"),
         esp: &scratch.join("esp"),
         root: grub::Boot {
@@ -141,8 +162,13 @@ fn boot_files(disk: &Disk, scratch: &Scratch, tree: &std::path::Path) -> Result<
         },
         bios: disk.plan.bios_place(),
     };
-    loader::mirror(&site, site.esp)?;
-    loader::prepare(&site)
+    let embedding = loader::prepare(&site)?;
+    let setup = BootSetup {
+        bootloader: site.boots.loader,
+        esp: disk.ids.of(Role::Esp).map(str::to_owned),
+    };
+    setup.write(&sysroot)?;
+    Ok(embedding)
 }
 
 /// Writes everything to the target, what firmware starts from last.

@@ -19,15 +19,18 @@ use anyhow::{Context as _, Result};
 use fn_error_context::context;
 use tokio::task::yield_now;
 
+use super::bootupd::{self, Bootupd};
 use super::choice::{self, Boots};
 use super::embed::{BiosPlace, Embedding};
 use super::fill::{self, Deployed};
 use super::request::{Installed, MountedRequest};
 use super::site::{MountedRoot, Volume};
-use super::{check_root, firmware, grub, keys, loader, place, takeover};
+use super::{InstallError, check_root, firmware, grub, keys, loader, place, takeover};
 use crate::boot::{BootSetup, Bootloader};
 use crate::config::InstallConfig;
+use crate::progress::{Event, Phase};
 use crate::sys::bulk;
+use crate::sys::namespace::MountNamespace;
 
 /// What was replaced, below the root.
 const KEPT: &str = "ostree/bowline/before";
@@ -51,12 +54,12 @@ pub async fn to_mounted(request: &MountedRequest) -> Result<Installed> {
     let boots = Boots::choose(wanted, &config, &possible)?;
     let root = format!("UUID={}", site.root.uuid);
     let root = choice::root_kargs(&root, &config, boots.loader);
-    let esp = site.esp.as_ref().filter(|_| boots.uefi);
-    let setup = BootSetup {
-        bootloader: boots.loader,
-        esp: esp.and_then(|esp| esp.id.clone()),
-    };
-    let deployed = fill::deploy(&sysroot, wanted, &fetched, &config, &root, &setup)?;
+    let esp = site
+        .esp
+        .as_ref()
+        .filter(|_| boots.loader == Bootloader::SystemdBoot);
+    let mirror = esp.map(|esp| esp.path.as_path());
+    let deployed = fill::deploy(&sysroot, wanted, &fetched, &config, &root, mirror)?;
     if let Some(root_keys) = &wanted.root_keys {
         keys::write(&deployed.tree, root_keys)?;
     }
@@ -65,7 +68,11 @@ pub async fn to_mounted(request: &MountedRequest) -> Result<Installed> {
     }
     yield_now().await;
 
-    let remarks = boot_loader(&site, boots, request, &deployed)?;
+    wanted.progress.event(Event::Phase(Phase::Install));
+    let remarks = match boots.loader == Bootloader::Grub && bootupd::is_in(&deployed.tree) {
+        true => run_bootupd(&site, &deployed, wanted.generic, &config)?,
+        false => boot_loader(&site, boots, request, &deployed)?,
+    };
     takeover::finish(&site.path)?;
     rustix::fs::syncfs(File::open(&site.path)?).context("Writing the root file system to disk")?;
     let mut installed = Installed::new(wanted, boots, &fetched, deployed);
@@ -107,11 +114,10 @@ fn boot_loader(
     let of_boot = site.boot.as_ref().unwrap_or(&site.root);
     let name = grub::dir_name(&path.join("boot"));
     let top = if site.boot.is_some() { "" } else { "/boot" };
-    let loader_site = loader::Site {
+    let embedding = loader::prepare(&loader::Site {
         boots,
         arch: &request.wanted.arch,
         tree: &deployed.tree,
-        sysroot: path,
         grub_dir: &path.join("boot").join(name),
         esp: &staging,
         root: grub::Boot {
@@ -120,15 +126,18 @@ fn boot_loader(
             dir: format!("{top}/{name}"),
         },
         bios: site.bios.as_ref().map(|(_, place)| *place),
-    };
-    let embedding = loader::prepare(&loader_site)?;
+    })?;
     let esp = site.esp.as_ref().filter(|_| boots.uefi);
+    let setup = BootSetup {
+        bootloader: boots.loader,
+        esp: esp.and_then(|esp| esp.id.clone()),
+    };
+    setup.write(path)?;
     let mut remarks = Vec::new();
     if let Some(esp) = esp.filter(|_| boots.loader != Bootloader::None) {
         if !generic {
             loader::add_own_directory(&staging)?;
         }
-        loader::mirror(&loader_site, &esp.path)?;
         let replaced = place::install(&staging, &esp.path, &kept.join("esp"))?;
         rustix::fs::syncfs(File::open(&esp.path)?).context("Writing the EFI partition to disk")?;
         remarks.extend(replaced_remark(&replaced, &kept));
@@ -140,6 +149,33 @@ fn boot_loader(
     }
     bulk::remove(&staging)?;
     Ok(remarks)
+}
+
+/// Lets the image's bootupd install the boot loader to the disk under `boot`.
+fn run_bootupd(
+    site: &MountedRoot,
+    deployed: &Deployed,
+    generic: bool,
+    config: &InstallConfig,
+) -> Result<Vec<String>> {
+    let disk = site.disk().ok_or_else(|| {
+        InstallError::unsupported(
+            "the image installs its boot loader with bootupd, which needs a partition of a disk",
+            "choose --bootloader systemd-boot or none",
+        )
+    })?;
+    let bootupd = Bootupd {
+        tree: &deployed.tree,
+        root: &site.path,
+        disk,
+        generic,
+        skip_uuid: config.skip_boot_uuid == Some(true),
+    };
+    bootupd.install(&MountNamespace::new()?)?;
+    BootSetup::forget(&site.path)?;
+    Ok(vec![
+        "bootupd of the image installed its boot loader".into(),
+    ])
 }
 
 fn replaced_remark(replaced: &[PathBuf], kept: &Path) -> Option<String> {

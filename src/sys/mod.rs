@@ -6,6 +6,7 @@ pub mod command;
 pub mod fs;
 pub mod journal;
 pub mod mount;
+pub mod namespace;
 pub mod network;
 pub mod power;
 pub mod tool;

@@ -77,10 +77,41 @@ impl LoopDevice {
         Ok(Self { path })
     }
 
+    /// Makes a device of a whole disk image, with its partitions; `None` where the kernel knows no
+    /// partitions of loop devices.
+    pub fn of_disk(file: &Path) -> Result<Option<Self>> {
+        let tool = Tool::new("losetup").args(["--find", "--show", "--partscan"]);
+        let name = tool.arg(file).output()?;
+        let name = String::from_utf8(name).context("Reading the name of the loop device")?;
+        let device = Self {
+            path: name.trim().into(),
+        };
+        Ok(device.partition(1).exists().then_some(device))
+    }
+
     /// Its device node.
     pub fn path(&self) -> &Path {
         &self.path
     }
+
+    /// The node of one of its partitions.
+    pub fn partition(&self, number: u32) -> PathBuf {
+        partition_node(&self.path, number)
+    }
+}
+
+/// The node of a partition: a number, behind a `p` where the disk's name ends in a digit.
+pub fn partition_node(disk: &Path, number: u32) -> PathBuf {
+    let mut name = disk.as_os_str().to_owned();
+    if name
+        .as_encoded_bytes()
+        .last()
+        .is_some_and(u8::is_ascii_digit)
+    {
+        name.push("p");
+    }
+    name.push(number.to_string());
+    name.into()
 }
 
 impl Drop for LoopDevice {
@@ -89,5 +120,18 @@ impl Drop for LoopDevice {
         if let Err(error) = Tool::new("losetup").arg("--detach").arg(&self.path).run() {
             tracing::warn!("{} is left: {error:#}", self.path.display());
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn partitions_are_named_after_their_disk() {
+        let node = |disk: &str| partition_node(Path::new(disk), 3).display().to_string();
+        assert_eq!(node("/dev/sda"), "/dev/sda3");
+        assert_eq!(node("/dev/nvme0n1"), "/dev/nvme0n1p3");
+        assert_eq!(node("/dev/loop0"), "/dev/loop0p3");
     }
 }

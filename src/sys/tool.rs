@@ -71,9 +71,8 @@ impl Tool {
     /// Fails with [`ToolMissing`] where there is no such program.
     pub fn output(self) -> Result<Vec<u8>> {
         let line = self.line();
-        let mut command = Command::new(&self.program);
-        command.args(&self.args).env("PATH", search_path());
-        command.env("LC_ALL", "C").stdin(Stdio::piped());
+        let mut command = command(&self.program);
+        command.args(&self.args).stdin(Stdio::piped());
         command.stdout(Stdio::piped()).stderr(Stdio::piped());
         tracing::debug!("running {line}");
         let mut child = match command.spawn() {
@@ -105,6 +104,13 @@ impl Tool {
         let words: Vec<_> = words.map(|word| word.to_string_lossy()).collect();
         words.join(" ")
     }
+}
+
+/// A program of the system, to be started by hand.
+pub(super) fn command(program: impl AsRef<OsStr>) -> Command {
+    let mut command = Command::new(program);
+    command.env("PATH", search_path()).env("LC_ALL", "C");
+    command
 }
 
 /// Whether a program would be found.

@@ -2,7 +2,7 @@
 //! what was written.
 
 use std::fs;
-use std::os::unix::fs::MetadataExt as _;
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
@@ -68,6 +68,22 @@ impl Scene {
 
     /// `install to-disk` of the image `os` to the disk, with further arguments.
     pub fn to_disk(&self, args: &[&str]) -> Output {
+        self.to_disk_command(args).output().unwrap()
+    }
+
+    /// The same, killed when it would run a program.
+    pub fn killed_by(&self, program: &str, args: &[&str]) -> Output {
+        let dir = self.path("path");
+        let _ = fs::remove_dir_all(&dir);
+        fs::create_dir(&dir).unwrap();
+        let file = dir.join(program);
+        fs::write(&file, "#!/bin/sh\nkill -9 $PPID\n").unwrap();
+        fs::set_permissions(&file, fs::Permissions::from_mode(0o755)).unwrap();
+        let mut command = self.to_disk_command(args);
+        command.env("PATH", &dir).output().unwrap()
+    }
+
+    fn to_disk_command(&self, args: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_bowline"));
         command
             .args(["install", "to-disk"])
@@ -75,10 +91,10 @@ impl Scene {
         command.args(["--image", &self.image("os"), "--scratch"]);
         command.arg(self.path("scratch")).args(args).env_clear();
         command.env("CONTAINERS_POLICY_JSON", self.path("policy.json"));
-        command.output().unwrap()
+        command
     }
 
-    /// The same, which must succeed; nothing is left in the scratch directory.
+    /// `install to-disk`, which must succeed; nothing is left in the scratch directory.
     pub fn installs(&self, args: &[&str]) -> String {
         let output = self.to_disk(args);
         assert_eq!(

@@ -4,7 +4,9 @@ use std::fs;
 use std::io::Read as _;
 
 use std::os::unix::fs::MetadataExt as _;
+use std::os::unix::process::ExitStatusExt as _;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use crate::scene::{MIB, Scene, run, stderr};
 
@@ -244,6 +246,64 @@ fn what_cannot_be_is_refused_before_the_disk_is_touched() {
     ] {
         scene.refuses(2, args);
     }
+}
+
+/// Each of these is called once, in this order, from the first byte on that is written.
+const WRITERS: [&str; 4] = ["mkfs.vfat", "mke2fs", "debugfs", "sfdisk"];
+
+#[test]
+fn killed_anywhere_the_disk_boots_nothing_and_the_next_try_finishes() {
+    let Some(scene) = Scene::new("") else { return };
+    for program in WRITERS {
+        let disk = scene.disk(512 * MIB);
+        let output = scene.killed_by(program, &[]);
+        assert_eq!(
+            output.status.signal(),
+            Some(9),
+            "{program}: {}",
+            stderr(&output)
+        );
+        let table = Command::new("sfdisk")
+            .arg("-J")
+            .arg(&disk)
+            .output()
+            .unwrap();
+        assert!(
+            !table.status.success(),
+            "{program}: there is a partition table"
+        );
+        let mut start = [0; 512];
+        fs::File::open(&disk)
+            .unwrap()
+            .read_exact(&mut start)
+            .unwrap();
+        assert_ne!(
+            start[510..],
+            [0x55, 0xaa],
+            "{program}: there is a boot sector"
+        );
+        scene.installs(&[]);
+        let root = format!("{}?offset={}", disk.display(), scene.start("root"));
+        run("e2fsck", &["-fn", &root]);
+    }
+}
+
+#[test]
+fn bootupd_in_the_image_needs_partitions() {
+    let Some(scene) = Scene::new(
+        "dir /usr/lib/bootupd/updates 0 0 755\n\
+         file /usr/bin/bootupctl 0 0 755 no program",
+    ) else {
+        return;
+    };
+    scene.disk(512 * MIB);
+    let output = scene.to_disk(&[]);
+    let said = stderr(&output);
+    // Where the kernel shows partitions of files, this bootupd cannot be run.
+    assert!(matches!(output.status.code(), Some(1 | 7)), "{said}");
+    assert!(said.contains("with bootupd"), "{said}");
+    scene.disk(1536 * MIB);
+    scene.installs(&["--bootloader", "systemd-boot"]);
 }
 
 fn check_repo(root: &Path) {

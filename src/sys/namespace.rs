@@ -1,0 +1,93 @@
+//! A mount namespace of its own for programs that need mounts around them. Programs come in and
+//! run in it, one after the other. It ends, and every mount in it, with the guard or with this
+//! process, however that ends; nothing outside ever sees its mounts.
+
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::path::Path;
+use std::process::{Child, Stdio};
+
+use anyhow::{Context as _, Result, ensure};
+use fn_error_context::context;
+
+use super::tool::{self, Tool};
+
+/// A namespace, held by a program that waits for its input to end.
+#[derive(Debug)]
+pub struct MountNamespace {
+    holder: Child,
+}
+
+impl MountNamespace {
+    /// Makes a namespace that begins with the mounts of this process.
+    #[context("Making a mount namespace")]
+    pub fn new() -> Result<Self> {
+        let mut command = tool::command("unshare");
+        command.args(["--mount", "--propagation", "private", "--", "cat"]);
+        command.stdin(Stdio::piped()).stdout(Stdio::piped());
+        let mut holder = command.spawn().context("Running unshare")?;
+        let stdin = holder.stdin.as_mut().context("it has no input")?;
+        stdin.write_all(b"ready\n")?;
+        stdin.flush()?;
+        let stdout = holder.stdout.as_mut().context("it has no output")?;
+        let mut answer = String::new();
+        BufReader::new(stdout).read_line(&mut answer)?;
+        let namespace = Self { holder };
+        ensure!(answer == "ready\n", "the kernel refused it");
+        Ok(namespace)
+    }
+
+    /// A call of a program in the namespace.
+    pub fn tool(&self, program: impl AsRef<Path>) -> Tool {
+        let mounts = format!("--mount=/proc/{}/ns/mnt", self.holder.id());
+        let enter = Tool::new("nsenter").arg(mounts).arg("--");
+        enter.arg(program.as_ref().as_os_str())
+    }
+
+    /// Mounts a directory of the host at another place, with everything that is mounted below it.
+    pub fn bind(&self, from: &Path, to: &Path) -> Result<()> {
+        self.tool("mount").arg("--rbind").arg(from).arg(to).run()
+    }
+
+    /// Mounts a file system that the kernel makes up, or one on a device.
+    pub fn mount(&self, kind: &str, source: &Path, to: &Path) -> Result<()> {
+        self.tool("mount")
+            .args(["-t", kind])
+            .arg(source)
+            .arg(to)
+            .run()
+    }
+}
+
+impl Drop for MountNamespace {
+    fn drop(&mut self) {
+        drop(self.holder.stdin.take());
+        if let Err(error) = self.holder.wait() {
+            tracing::warn!("a mount namespace did not end: {error}");
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    #[allow(clippy::print_stdout, reason = "a test that cannot run says why")]
+    fn mounts_are_seen_inside_alone() {
+        if !rustix::process::geteuid().is_root() {
+            println!("skipped: needs root");
+            return;
+        }
+        let dir = tempfile::tempdir().unwrap();
+        let (from, to) = (dir.path().join("from"), dir.path().join("to"));
+        std::fs::create_dir(&from).unwrap();
+        std::fs::create_dir(&to).unwrap();
+        std::fs::write(from.join("file"), "inside").unwrap();
+        let namespace = MountNamespace::new().unwrap();
+        namespace.bind(&from, &to).unwrap();
+        let seen = namespace.tool("cat").arg(to.join("file")).output().unwrap();
+        assert_eq!(seen, b"inside");
+        assert!(!to.join("file").exists());
+        assert!(namespace.tool("false").run().is_err());
+    }
+}
