@@ -22,7 +22,9 @@ use crate::image::{Digest, ImageConfig, Manifest, OstreeImageReference};
 use crate::progress::{Event, Phase};
 use crate::pull::{self, Prepared, PullOptions, Unsuitable};
 use crate::repo::{ImageRecord, Repo};
-use crate::sysroot::{self, CachedUpdate, Deployment, LockedSysroot, Slot, Sysroot, SysrootError};
+use crate::sysroot::{
+    self, CachedUpdate, Deployment, Fate, LockedSysroot, Slot, Sysroot, SysrootError,
+};
 use crate::transport::{self, ImageSource};
 use crate::trust;
 
@@ -56,6 +58,7 @@ pub async fn run(sysroot: &LockedSysroot, request: &Request) -> Result<Report> {
 
 async fn walk(sysroot: &LockedSysroot, request: &Request) -> Result<Report> {
     let repo = sysroot.repo()?;
+    sysroot.settle_staged_record()?;
     let image = image(sysroot, &request.target, request.stateroot.as_deref())?;
     if !request.download_only {
         deploy::preflight(&sysroot.deployments()?, request.stateroot.as_deref())?;
@@ -84,6 +87,7 @@ async fn walk(sysroot: &LockedSysroot, request: &Request) -> Result<Report> {
         Ok(Decision::Nothing(deployment, slot)) => {
             finish_interrupted(sysroot, request)?;
             forget_update(sysroot, request)?;
+            forget_missed(sysroot, &image)?;
             Ok(Report::Unchanged {
                 summary,
                 deployment,
@@ -331,6 +335,16 @@ fn forget_update(sysroot: &LockedSysroot, request: &Request) -> Result<()> {
     match remembering(&sysroot.deployments()?, request) {
         Some(beside) => sysroot.set_cached_update(&beside.id.commit, None),
         None => Ok(()),
+    }
+}
+
+/// What was staged of this image and never booted is out of date: the image runs as it is now.
+fn forget_missed(sysroot: &LockedSysroot, image: &OstreeImageReference) -> Result<()> {
+    match sysroot.staged_record()? {
+        Some((record, Fate::Missed { .. })) if record.image == Some(image.to_string()) => {
+            sysroot.forget_staged()
+        }
+        _ => Ok(()),
     }
 }
 

@@ -22,6 +22,7 @@ mod render_bars;
 mod render_etc;
 mod render_json;
 mod render_lines;
+mod render_not_applied;
 mod render_report;
 mod render_status;
 mod rollback;

@@ -22,8 +22,21 @@ const SHOWN: usize = 20;
 pub fn outlook(outlook: &Outlook) -> String {
     let mut lines = merge(&outlook.etc);
     lines.push_str(&conflicts(outlook));
+    if !outlook.etc.conflicts.is_empty() {
+        lines.push_str("The update will be refused until this is resolved\n");
+    }
     lines.push_str(&var(&outlook.var_left_behind));
     lines
+}
+
+/// What the journal should have when the update is finished at shutdown.
+pub fn at_shutdown(outlook: &Outlook) -> String {
+    let conflicts = conflicts(outlook);
+    let doomed = match conflicts.is_empty() {
+        true => "",
+        false => "libostree cannot finish this update; the old system will boot again\n",
+    };
+    format!("{}{conflicts}{doomed}", merge(&outlook.etc))
 }
 
 /// What the merge of `/etc` will do.
@@ -79,9 +92,6 @@ fn conflicts(outlook: &Outlook) -> String {
         let _ = writeln!(lines, "  Conflict: {}", text::clean(&conflict.to_string()));
         let command = way_out(conflict, &outlook.root);
         let _ = writeln!(lines, "    Way out: {}", text::clean(&command));
-    }
-    if !lines.is_empty() {
-        lines.push_str("The update will be refused until this is resolved\n");
     }
     lines
 }

@@ -9,7 +9,7 @@
 
 use std::fmt::Write as _;
 
-use super::text;
+use super::{render_not_applied, text};
 use crate::host::{BootEntry, Host, ImageSpec, ImageStatus, Signature};
 
 /// Renders a whole status.
@@ -38,10 +38,16 @@ pub fn human(host: &Host) -> String {
     if entries.is_empty() {
         return "Nothing is deployed\n".into();
     }
+    let missed = status.not_applied.as_ref();
+    let missed = missed.map(render_not_applied::lines);
     let blocks = entries
         .iter()
         .map(|(slot, next, entry)| block(slot, *next, entry));
-    blocks.collect::<Vec<_>>().join("\n")
+    missed
+        .into_iter()
+        .chain(blocks)
+        .collect::<Vec<_>>()
+        .join("\n")
 }
 
 fn block(slot: &str, next: bool, entry: &BootEntry) -> String {

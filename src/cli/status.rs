@@ -8,7 +8,7 @@ use super::{Context, Outcome, render_status};
 use crate::host;
 use crate::sysroot::Sysroot;
 
-/// Prints the status.
+/// Prints the status. That an update was staged and not applied is worth an exit code of its own.
 pub fn run(args: &StatusArgs, context: &Context) -> Result<Outcome> {
     let host = host::read(&Sysroot::open(&context.sysroot)?)?;
     let format = if args.json { Format::Json } else { args.format };
@@ -21,5 +21,8 @@ pub fn run(args: &StatusArgs, context: &Context) -> Result<Outcome> {
         }
     };
     context.print(&text)?;
-    Ok(Outcome::Done)
+    Ok(match host.status.not_applied {
+        Some(_) => Outcome::NotApplied,
+        None => Outcome::Done,
+    })
 }

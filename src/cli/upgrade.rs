@@ -6,7 +6,8 @@ use std::sync::Arc;
 use anyhow::Result;
 
 use super::args::{FetchArgs, ModeArgs, UpgradeArgs};
-use super::{Context, Outcome, reboot, render_report, unattended};
+use super::{Context, Outcome, reboot, render_not_applied, render_report, unattended};
+use crate::host;
 use crate::progress::ProgressSink;
 use crate::sysroot::{Slot, Sysroot};
 use crate::upgrade::{self, Ready, Report, Request, Target};
@@ -72,12 +73,14 @@ fn deploy(wanted: &Wanted<'_>, context: &Context) -> Result<Report> {
             "Made a new sysroot in the empty directory {place}\n"
         ))?;
     }
+    context.say(&missed(&sysroot)?)?;
     let request = request(&sysroot, wanted, context)?;
     context.block_on(upgrade::run(&sysroot, &request))
 }
 
 fn check(wanted: &Wanted<'_>, context: &Context) -> Result<Report> {
     let sysroot = Sysroot::open(&context.sysroot)?;
+    context.print(&missed(&sysroot)?)?;
     let request = request(&sysroot, wanted, context)?;
     let report = context.block_on(upgrade::check(&sysroot, &request))?;
     // Whoever may not write, or not now, may still ask; only `status` will not know.
@@ -87,6 +90,13 @@ fn check(wanted: &Wanted<'_>, context: &Context) -> Result<Report> {
         tracing::info!("not remembered for `bowline status`: {error:#}");
     }
     Ok(report)
+}
+
+/// A word about an update that was staged and not applied, before the next one is.
+fn missed(sysroot: &Sysroot) -> Result<String> {
+    let missed = host::not_applied(sysroot)?;
+    let lines = missed.as_ref().map(render_not_applied::lines);
+    Ok(lines.unwrap_or_default())
 }
 
 fn request(sysroot: &Sysroot, wanted: &Wanted<'_>, context: &Context) -> Result<Request> {

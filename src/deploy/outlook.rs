@@ -30,23 +30,32 @@ pub fn outlook(sysroot: &Sysroot, plan: &DeployPlan) -> Result<Option<Outlook>> 
     Ok(Some(Outlook {
         etc: foretell(sysroot, from, &plan.commit)?,
         var_left_behind: sysroot.var_left_behind(&plan.commit, &plan.stateroot)?,
-        root: match sysroot.is_booted() {
-            true => "/".into(),
-            false => sysroot.directory(from),
-        },
+        root: root(sysroot, from),
     }))
 }
 
 /// What the merge into the deployment that is staged would do now; nothing where none is, or
-/// where it merges nothing.
-pub fn of_staged(sysroot: &Sysroot) -> Result<Option<Preview>> {
+/// where it merges nothing. An edit after staging counts.
+pub fn of_staged(sysroot: &Sysroot) -> Result<Option<Outlook>> {
     let all = sysroot.deployments()?;
     let Some(staged) = all.iter().find(|d| d.slot == Slot::Staged) else {
         return Ok(None);
     };
-    let from = merge_from(&all, &staged.id.stateroot);
-    let told = from.map(|from| foretell(sysroot, &from.id, &staged.id.commit));
-    told.transpose()
+    let Some(from) = merge_from(&all, &staged.id.stateroot) else {
+        return Ok(None);
+    };
+    Ok(Some(Outlook {
+        etc: foretell(sysroot, &from.id, &staged.id.commit)?,
+        var_left_behind: Vec::new(),
+        root: root(sysroot, &from.id),
+    }))
+}
+
+fn root(sysroot: &Sysroot, id: &DeploymentId) -> PathBuf {
+    match sysroot.is_booted() {
+        true => "/".into(),
+        false => sysroot.directory(id),
+    }
 }
 
 #[context("Foretelling the merge of /etc from {from}")]

@@ -131,6 +131,7 @@ pub fn roll_back(sysroot: &LockedSysroot, plan: &RollbackPlan) -> Result<()> {
     if counting == Counting::Off && boot::armed(root, &setup)?.is_some() {
         boot::arm(root, &setup, TRIES_WHILE_CHANGING)?;
     }
+    sysroot.forget_staged()?;
     sysroot.write_boot_order(plan.order())?;
     boot::settle(root, &setup, counting)?;
     sysroot.clean_deployments()

@@ -3,8 +3,10 @@
 
 use anyhow::Result;
 
-use super::bootloader;
-use super::{DeployPlan, EspRoom, Kargs, KargsDecision, Method, Room, Snapshot, kargs_base};
+use super::{
+    DeployPlan, EspRoom, Kargs, KargsDecision, Method, Outlook, Room, Snapshot, bootloader,
+    kargs_base, outlook,
+};
 use crate::boot::kargs_d::ImageKargs;
 use crate::boot::{self, BootSetup, Bootloader, Counting, mirror};
 use crate::sysroot::{Deployment, DeploymentId, LockedSysroot, NewDeployment, Slot, Sysroot};
@@ -106,6 +108,11 @@ pub fn set_kargs(sysroot: &LockedSysroot, decision: &KargsDecision) -> Result<De
             sysroot.set_origin(id, origin)?;
             Ok(id.clone())
         }
-        KargsDecision::Deploy(plan) => carry_out(sysroot, plan),
+        KargsDecision::Deploy(plan) => {
+            // This deployment, too, takes over what was changed in /etc.
+            let outlook = outlook::outlook(sysroot, plan)?;
+            outlook.iter().try_for_each(Outlook::refuse_conflicts)?;
+            carry_out(sysroot, plan)
+        }
     }
 }

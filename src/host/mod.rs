@@ -2,10 +2,12 @@
 //! status goes out. Writes nothing and needs only to read.
 
 mod config_diff;
+mod not_applied;
 mod read;
 mod status;
 
 pub use config_diff::{ChangeKind, ConfigChange, ConfigDiff, NotShown, Side, config_diff, subject};
+pub use not_applied::{Cause, NotApplied, not_applied};
 pub use read::{read, utc};
 pub use status::{
     API_VERSION, BootEntry, BootOrder, Host, ImageSpec, ImageStatus, KIND, Metadata, OstreeEntry,

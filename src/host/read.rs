@@ -6,6 +6,7 @@ use anyhow::Result;
 use chrono::{DateTime, SecondsFormat, Utc};
 use fn_error_context::context;
 
+use super::not_applied;
 use super::status::*;
 use crate::image::{Digest, ImageConfig, Manifest, OstreeImageReference};
 use crate::repo::{ImageRecord, Repo};
@@ -21,6 +22,10 @@ pub fn read(sysroot: &Sysroot) -> Result<Host> {
     let repo = sysroot.repo()?;
     let mut status = Status {
         rollback_queued: rollback_queued(&deployments),
+        not_applied: not_applied(sysroot).unwrap_or_else(|error| {
+            tracing::warn!("{error:#}");
+            None
+        }),
         ..Status::default()
     };
     for deployment in &deployments {

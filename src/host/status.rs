@@ -6,6 +6,7 @@
 
 use serde::Serialize;
 
+use super::NotApplied;
 use crate::image::{OstreeImageReference, SignatureSource};
 
 /// The schema that the status follows.
@@ -93,6 +94,9 @@ pub struct Status {
     pub other_deployments: Vec<BootEntry>,
     /// Whether `rollback` boots next.
     pub rollback_queued: bool,
+    /// The update that was staged and did not come to be; absent where there is none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub not_applied: Option<NotApplied>,
     /// Set where the running system came from a container image.
     #[serde(rename = "type")]
     pub system_type: Option<SystemType>,

@@ -1,8 +1,11 @@
 //! The only place that starts other programs. A program and its arguments come in, success or
 //! what it said goes out. Never goes through a shell, but for what a person wrote for one.
 
+use std::io::Read as _;
 use std::path::Path;
-use std::process::Command;
+use std::process::{Command, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail};
 
@@ -18,6 +21,33 @@ pub fn run(program: &str, args: &[&str]) -> Result<()> {
         bail!("{program} ended with {}: {}", output.status, said.trim());
     }
     Ok(())
+}
+
+/// What a program prints to standard output; nothing where it cannot be run, fails, or takes longer
+/// than `patience`: then it is ended. Not for output above 64 KiB, which counts as taking too long.
+pub fn ask(program: &str, args: &[&str], patience: Duration) -> Option<String> {
+    let mut command = Command::new(program);
+    command
+        .args(args)
+        .stdin(Stdio::null())
+        .stderr(Stdio::null());
+    let mut child = command.stdout(Stdio::piped()).spawn().ok()?;
+    let end = Instant::now() + patience;
+    let status = loop {
+        match child.try_wait().ok()? {
+            Some(status) => break status,
+            None if Instant::now() < end => thread::sleep(Duration::from_millis(10)),
+            None => {
+                // It may just have ended by itself.
+                let _ = child.kill();
+                let _ = child.wait();
+                return None;
+            }
+        }
+    };
+    let mut said = String::new();
+    child.stdout.take()?.read_to_string(&mut said).ok()?;
+    status.success().then_some(said)
 }
 
 /// Lets a person edit a file with `editor`, a command as a shell reads it, on the terminal that
@@ -48,6 +78,15 @@ mod tests {
         assert_eq!(std::fs::read_to_string(file.path()).unwrap(), "new");
         let error = edit("false", file.path()).unwrap_err().to_string();
         assert!(error.ends_with("nothing was changed"), "{error}");
+    }
+
+    #[test]
+    fn an_answer_is_not_waited_for_too_long() {
+        let ask = |script, patience| ask("sh", &["-c", script], Duration::from_millis(patience));
+        assert_eq!(ask("echo yes", 60_000).unwrap(), "yes\n");
+        assert_eq!(ask("echo no; false", 60_000), None);
+        assert_eq!(ask("exec sleep 600", 20), None);
+        assert_eq!(super::ask("/nonexistent", &[], Duration::ZERO), None);
     }
 
     #[test]

@@ -104,6 +104,12 @@ impl LockedSysroot {
     /// Works on the booted host only. Interrupted, it leaves nothing staged, or the new one.
     #[context("Staging {}", new.commit)]
     pub fn stage(&self, new: &NewDeployment<'_>) -> Result<DeploymentId> {
+        let id = self.with_record(new, || self.stage_tree(new))?;
+        self.load()?;
+        Ok(id)
+    }
+
+    fn stage_tree(&self, new: &NewDeployment<'_>) -> Result<DeploymentId> {
         let merge = self.merge_deployment(new)?;
         let kargs: Vec<&str> = new.kargs.iter().map(String::as_str).collect();
         let staged = self.inner.stage_tree(
@@ -114,9 +120,7 @@ impl LockedSysroot {
             &kargs,
             NO_CANCEL,
         );
-        let id = id_of(&staged.map_err(from_glib)?);
-        self.load()?;
-        Ok(id)
+        Ok(id_of(&staged.map_err(from_glib)?))
     }
 
     /// Replaces the origin of a deployment; nothing else about it changes.

@@ -18,6 +18,8 @@ mod handle;
 mod init;
 mod locked;
 mod origin;
+mod staged_record;
+mod staged_store;
 mod survivor;
 mod tree;
 
@@ -30,5 +32,6 @@ pub use handle::{FreeSpace, Sysroot};
 pub use init::{initialize, initialize_beside};
 pub use locked::{LockedSysroot, NewDeployment};
 pub use origin::{Origin, OriginError};
+pub use staged_record::{Fate, StagedRecord};
 pub use survivor::Survivor;
 pub use tree::{Kernel, TreeFacts};

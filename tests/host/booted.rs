@@ -39,6 +39,7 @@ mount --bind "$tmp" "$root/tmp"
 mount --bind "$sysroot/ostree/deploy/default/var" "$root/var"
 mount --bind "$program" "$root/mnt"
 mount -t proc proc "$root/proc"
+mount --bind "$run/boot-id" "$root/proc/sys/kernel/random/boot_id"
 mount --rbind /dev "$root/dev"
 mount --rbind /usr "$root/usr"
 [ -z "${READ_ONLY:-}" ] || { mount -o remount,bind,ro "$root/sysroot"; mount -o remount,bind,ro "$root/boot"; }
@@ -60,8 +61,9 @@ pub fn can_run() -> bool {
 pub struct Machine {
     pub sysroot: ScratchSysroot,
     pub dir: tempfile::TempDir,
-    deployment: PathBuf,
+    pub deployment: PathBuf,
     read_only: bool,
+    boots: u32,
 }
 
 impl Machine {
@@ -82,6 +84,7 @@ impl Machine {
         let mut machine = Self {
             deployment: PathBuf::new(),
             read_only: false,
+            boots: 0,
             sysroot,
             dir,
         };
@@ -105,7 +108,7 @@ impl Machine {
         machine
     }
 
-    fn layout(&self) -> PathBuf {
+    pub fn layout(&self) -> PathBuf {
         self.dir.path().join("tmp/layout")
     }
 
@@ -113,7 +116,7 @@ impl Machine {
         self.publish_as(image, "os");
     }
 
-    fn publish_as(&self, image: &Image, tag: &str) {
+    pub fn publish_as(&self, image: &Image, tag: &str) {
         image.write_layout(&self.layout(), tag).unwrap();
     }
 
@@ -122,18 +125,21 @@ impl Machine {
         sysroot.directory(&sysroot.deployments().unwrap()[0].id)
     }
 
-    fn origin(&self) -> PathBuf {
+    pub fn origin(&self) -> PathBuf {
         let first = self.first();
         let name = first.file_name().unwrap().to_str().unwrap();
         first.with_file_name(format!("{name}.origin"))
     }
 
-    /// Starts the first deployment of the boot order with a fresh `/run`.
+    /// Starts the first deployment of the boot order with a fresh `/run`. Without more before it,
+    /// this is what follows a power cut.
     pub fn reboot(&mut self) {
         let run = self.dir.path().join("run");
         fs::remove_dir_all(&run).unwrap();
         fs::create_dir(&run).unwrap();
         fs::write(run.join("ostree-booted"), "").unwrap();
+        self.boots += 1;
+        fs::write(run.join("boot-id"), format!("{:032}\n", self.boots)).unwrap();
         self.deployment = self.first();
     }
 
@@ -170,7 +176,7 @@ impl Machine {
         self.ok(&[&["/mnt/bowline"], args].concat())
     }
 
-    fn status(&self) -> Value {
+    pub fn status(&self) -> Value {
         let status = self.bowline(&["status", "--json"]);
         let mut status: Value = serde_json::from_str(&status).unwrap();
         status["status"].take()
@@ -186,12 +192,12 @@ impl Machine {
     }
 
     /// What `ostree-finalize-staged.service` does at shutdown, then a boot.
-    fn restart(&mut self) {
+    pub fn restart(&mut self) {
         self.ok(&["ostree", "admin", "finalize-staged"]);
         self.reboot();
     }
 
-    fn fsck(&self) {
+    pub fn fsck(&self) {
         let repo = format!(
             "--repo={}",
             self.sysroot.path().join("ostree/repo").display()
@@ -205,7 +211,7 @@ impl Machine {
     }
 }
 
-fn good(output: &Output) {
+pub fn good(output: &Output) {
     let said = String::from_utf8_lossy(&output.stderr);
     assert_eq!(output.status.code(), Some(0), "{said}");
 }
@@ -216,10 +222,19 @@ pub fn os(version: &str) -> Image {
 
 /// An image of one version with the content of another.
 pub fn labelled(version: &str, content: &str) -> Image {
+    image(version, content, "")
+}
+
+/// An image with further fixture lines.
+pub fn os_with(version: &str, more: &str) -> Image {
+    image(version, version, more)
+}
+
+fn image(version: &str, content: &str, more: &str) -> Image {
     let fixture = Fixture::new().unwrap();
     let mut options = CommitOptions::default();
     options.metadata[0].1 = version.into();
-    let lines = format!("{OS}\n{LINKS}\nfile /usr/share/version 0 0 644 {content}");
+    let lines = format!("{OS}\n{LINKS}\nfile /usr/share/version 0 0 644 {content}\n{more}");
     let commit = fixture.commit_with(&lines, &options).unwrap();
     let image = Encapsulation::chunked()
         .image(fixture.repo(), &commit)

@@ -9,6 +9,7 @@ mod etc;
 mod etc_merge;
 mod faults;
 mod kargs;
+mod not_applied;
 mod scene;
 mod unattended;
 mod upgrade;

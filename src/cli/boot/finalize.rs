@@ -4,7 +4,7 @@
 use anyhow::Result;
 use chrono::Utc;
 
-use crate::cli::{Context, Outcome};
+use crate::cli::{Context, Outcome, render_etc};
 use crate::config::{self, Settings};
 use crate::deploy;
 use crate::health::{Trial, TrialImage};
@@ -20,6 +20,11 @@ pub fn run(context: &Context) -> Result<Outcome> {
         Settings::default()
     });
     let tries = settings.health.tries;
+    // What somebody discarded since would look like a power cut after the reboot.
+    if let Err(error) = sysroot.settle_staged_record() {
+        tracing::warn!("{error:#}");
+    }
+    context.say(&merge(&sysroot))?;
     let repo = sysroot.repo()?;
     let staged = deploy::prepare_trial(&sysroot, tries, |staged| {
         let trial = trial(staged, &repo, tries);
@@ -30,6 +35,20 @@ pub fn run(context: &Context) -> Result<Outcome> {
         None => "Nothing is staged\n".into(),
     })?;
     Ok(Outcome::Done)
+}
+
+/// What becomes of `/etc`, as it is now: somebody may have edited it since the update was staged.
+/// Not knowing it must not keep the boots from being counted.
+fn merge(sysroot: &Sysroot) -> String {
+    let outlook = deploy::outlook::of_staged(sysroot);
+    let outlook = outlook.unwrap_or_else(|error| {
+        tracing::warn!("{error:#}");
+        None
+    });
+    outlook
+        .as_ref()
+        .map(render_etc::at_shutdown)
+        .unwrap_or_default()
 }
 
 /// What is remembered of it. A commit that no image made has no digest.

@@ -11,6 +11,10 @@ use crate::sysroot::Sysroot;
 /// Mirrors the boot entries, and counts the boots of what is on trial, only.
 pub fn run(context: &Context) -> Result<Outcome> {
     let sysroot = Sysroot::open_locked(&context.sysroot)?;
+    // Before libostree's own word of a failure goes, early in the next boot.
+    if let Err(error) = sysroot.settle_staged_record() {
+        tracing::warn!("{error:#}");
+    }
     let Some((next, trial)) = deploy::next_boot(&sysroot)? else {
         context.say("Nothing is deployed\n")?;
         return Ok(Outcome::Done);

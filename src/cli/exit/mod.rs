@@ -24,6 +24,8 @@ pub use classify::classify;
 pub enum Outcome {
     /// It did what was asked for.
     Done,
+    /// An update that was staged was not applied.
+    NotApplied,
     /// There was nothing to do, and the user asked to be told by the exit code.
     Unchanged,
     /// Settings and conditions did not let it do anything now.
@@ -37,6 +39,7 @@ impl Outcome {
     pub fn code(self) -> ExitCode {
         match self {
             Self::Done => ExitCode::SUCCESS,
+            Self::NotApplied => ExitCode::from(9),
             Self::Unchanged => ExitCode::from(77),
             Self::Found => ExitCode::from(9),
             Self::Skipped => ExitCode::from(75),
