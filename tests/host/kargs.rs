@@ -349,6 +349,25 @@ fn another_tool_in_between_loses_nothing() {
 }
 
 #[test]
+fn quoted_values_of_an_image_stay_in_one_piece() {
+    let Some(_turn) = turn() else {
+        return;
+    };
+    let quoted = "file /usr/lib/bowline/kargs.d/x.yaml 0 0 644 \
+                  kargs: ['dyndbg=\"file a.c +p; file b.c +p\"', last]\n";
+    let scene = scene(quoted);
+    let options_of = "dyndbg=\"file a.c +p; file b.c +p\" last";
+    assert_eq!(options(&scene), options_of);
+    scene.ok(&["kargs", "append", "mine"]);
+    assert_eq!(options(&scene), format!("{options_of} mine"));
+    let list = listed(&scene);
+    assert_eq!(list["kargs"][0]["value"], "file a.c +p; file b.c +p");
+    assert_eq!(list["kargs"][0]["owner"], "image");
+    upgrade(&scene, "2", "");
+    assert_eq!(options(&scene), "mine");
+}
+
+#[test]
 fn an_image_with_a_broken_file_is_refused_and_named() {
     let Some(_turn) = turn() else {
         return;

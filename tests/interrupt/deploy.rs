@@ -177,6 +177,62 @@ fn killed_upgrade_is_harmless(scene: &Scene, call: &str, when: usize) -> bool {
     killed
 }
 
+/// Arguments of the entry that boots next, without the deployment.
+fn options(sysroot: &Path) -> String {
+    let list = succeed(&[
+        "--sysroot",
+        sysroot.to_str().unwrap(),
+        "kargs",
+        "--format",
+        "json",
+    ]);
+    let list: serde_json::Value = serde_json::from_str(&list).unwrap();
+    list["options"].as_str().unwrap().to_owned()
+}
+
+#[test]
+fn a_killed_change_of_kernel_arguments_was_made_or_was_not() {
+    if !can_trace() {
+        return;
+    }
+    let scene = Scene::new();
+    let mut kills = 0;
+    for call in CALLS {
+        for when in points() {
+            let sysroot = scene.copy(&format!("kargs-{call}-{when}"));
+            let at = sysroot.to_str().unwrap();
+            let args = [
+                "-q",
+                "--sysroot",
+                at,
+                "kargs",
+                "append",
+                "--if-missing",
+                "x=1",
+            ];
+            let killed = killed_at(call, when, &args);
+            let what = format!("{call} {when}");
+            let next = boots_next(&sysroot);
+            let local = || std::fs::read_to_string(next.join("etc/local.conf"));
+            assert_eq!(local().unwrap(), "mine", "{what}");
+            let found = options(&sysroot);
+            assert!(["", "x=1"].contains(&&*found), "{what}: {found}");
+            succeed(&args);
+            assert_eq!(options(&sysroot), "x=1", "{what}");
+            let count = deployments(&sysroot).len();
+            assert_eq!(count, 2, "{what}: deployments");
+            fsck(&sysroot);
+            mutable(&sysroot);
+            std::fs::remove_dir_all(sysroot).unwrap();
+            if !killed {
+                break;
+            }
+            kills += 1;
+        }
+    }
+    assert!(kills > 10, "only {kills} kills");
+}
+
 fn fsck(sysroot: &Path) {
     let repo = format!("--repo={}", sysroot.join("ostree/repo").display());
     let output = Command::new("ostree")
