@@ -153,7 +153,10 @@ impl LockedSysroot {
     fn write_record(&self, record: &StagedRecord) -> Result<()> {
         let path = self.record_path();
         let text = serde_json::to_string_pretty(record).context("Writing JSON")?;
-        fs::create_dir_all(path.parent().unwrap_or(&path))?;
+        let directory = path.parent().unwrap_or(&path);
+        fs::create_dir_all(directory)?;
+        // The name of a new directory must outlive a power cut, too.
+        fs::File::open(directory.parent().unwrap_or(directory))?.sync_all()?;
         sys::fs::replace(&path, format!("{text}\n").as_bytes(), 0o644)?;
         Ok(())
     }

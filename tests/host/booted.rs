@@ -177,8 +177,10 @@ impl Machine {
     }
 
     pub fn status(&self) -> Value {
-        let status = self.bowline(&["status", "--json"]);
-        let mut status: Value = serde_json::from_str(&status).unwrap();
+        let output = self.run(&["/mnt/bowline", "status", "--json"]);
+        // 9: an update was staged and not applied.
+        assert!(matches!(output.status.code(), Some(0 | 9)), "{output:?}");
+        let mut status: Value = serde_json::from_slice(&output.stdout).unwrap();
         status["status"].take()
     }
 

@@ -73,6 +73,7 @@ fn a_kill_in_any_phase_leaves_the_old_system_or_the_new_one() {
         let old = scene.next();
         let mut child = scene
             .command(&["upgrade"])
+            .stdout(Stdio::null())
             .stderr(Stdio::piped())
             .spawn()
             .unwrap();
