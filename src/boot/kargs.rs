@@ -10,6 +10,8 @@ use thiserror::Error;
 pub const MAX_BYTES: usize = 2048;
 /// What GRUB's script language, in which boot loader entries are read, takes for its own.
 const GRUB_SPECIAL: &str = "\"'\\;$&|<>{}";
+/// What of that it does not hand on as it is between double quotes either.
+const GRUB_SPECIAL_QUOTED: &str = "\"'\\$";
 
 /// One kernel argument as written: `key`, or `key=value`.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -90,10 +92,25 @@ impl Karg {
         same_key(self.key(), other.key()) && self.value() == other.value()
     }
 
-    /// The first character that GRUB would take for script when it reads the entry.
+    /// The first character that does not reach the kernel as it is when GRUB reads the entry as
+    /// script. Double quotes around a value, or all of the argument, do.
     pub fn grub_obstacle(&self) -> Option<char> {
-        let comment = self.0.starts_with('#').then_some('#');
-        comment.or_else(|| self.0.chars().find(|c| GRUB_SPECIAL.contains(*c)))
+        let find = |text: &str, special: &str| text.chars().find(|c| special.contains(*c));
+        if self.0.starts_with('#') {
+            return Some('#');
+        }
+        let value = self.0.find('=').map_or(0, |at| at + 1);
+        for start in [0, value] {
+            let (bare, rest) = self.0.split_at(start);
+            let quoted = rest
+                .strip_prefix('"')
+                .and_then(|rest| rest.strip_suffix('"'));
+            if let Some(quoted) = quoted {
+                let first = find(bare, GRUB_SPECIAL);
+                return first.or_else(|| find(quoted, GRUB_SPECIAL_QUOTED));
+            }
+        }
+        find(&self.0, GRUB_SPECIAL)
     }
 
     fn unquoted(&self) -> &str {

@@ -240,7 +240,8 @@ fn what_cannot_be_is_refused_with_the_reason() {
             "reads boot loader entries as script and would take the '$'",
         ),
         (7, &["append", "ok", "a;b"], "would take the ';'"),
-        (7, &["append", "a=\"b c\""], "would take the '\"'"),
+        (2, &["append", "a='b c'"], "more than one argument"),
+        (7, &["append", "a='b'"], "would take the"),
         (7, &["append", "a={b}"], "would take the '{'"),
     ] {
         let args: Vec<_> = ["kargs"].iter().chain(args).copied().collect();
