@@ -15,9 +15,12 @@ use std::sync::Arc;
 
 use anyhow::{Context as _, Result};
 use fn_error_context::context;
+use thiserror::Error;
 
 use crate::deploy::cleanup;
 use crate::deploy::{self, Decision, DeployError, DeployPlan, Outlook, Wish};
+use crate::health::BadImage;
+use crate::host;
 use crate::image::{Digest, ImageConfig, Manifest, OstreeImageReference};
 use crate::progress::{Event, Phase};
 use crate::pull::{self, Prepared, PullOptions, Unsuitable};
@@ -29,6 +32,12 @@ use crate::transport::{self, ImageSource};
 use crate::trust;
 
 mod report;
+
+/// An image that the user names failed its trial on this host.
+#[derive(Debug, Error)]
+#[error("the image {} failed its trial on this host at {}: {}",
+    .0.image.digest, .0.when.format("%Y-%m-%d %H:%M:%S UTC"), .0.reason)]
+pub struct KnownBad(pub Box<BadImage>);
 
 pub use report::{Cost, Ready, Report, Request, Summary, Target};
 
@@ -72,6 +81,11 @@ async fn walk(sysroot: &LockedSysroot, request: &Request) -> Result<Report> {
             (*record, cost)
         }
         Prepared::Ready(plan) => {
+            if let Some(bad) = known_bad(sysroot, request, plan.manifest.digest())? {
+                let digest = plan.manifest.digest();
+                let summary = Summary::of(&image, digest, &plan.manifest, &plan.config);
+                return Ok(Report::KnownBad { summary, bad });
+            }
             let cost = Cost::of(&plan);
             let (jobs, progress) = (request.jobs, request.progress.clone());
             let record = pull::run(&repo, prepared.source, *plan, jobs, progress).await?;
@@ -94,7 +108,10 @@ async fn walk(sysroot: &LockedSysroot, request: &Request) -> Result<Report> {
                 slot,
             })
         }
-        Ok(Decision::Deploy(plan)) => deploy(sysroot, request, summary, cost, plan),
+        Ok(Decision::Deploy(plan)) => match known_bad(sysroot, request, summary.digest)? {
+            Some(bad) => Ok(Report::KnownBad { summary, bad }),
+            None => deploy(sysroot, request, summary, cost, plan),
+        },
         Err(error) => {
             // Of any other refusal (no room) the image is worth keeping: it is pulled already.
             let useless = matches!(error.downcast_ref(), Some(DeployError::NoKernel));
@@ -128,6 +145,9 @@ async fn look(sysroot: &Sysroot, request: &Request) -> Result<Report> {
                     slot,
                 }),
                 Decision::Deploy(plan) => {
+                    if let Some(bad) = known_bad(sysroot, request, summary.digest)? {
+                        return Ok(Report::KnownBad { summary, bad });
+                    }
                     let cost = Cost::none(&record.manifest);
                     let digest = record.manifest_digest;
                     let update = update(digest, &record.manifest, &record.config);
@@ -144,6 +164,9 @@ async fn look(sysroot: &Sysroot, request: &Request) -> Result<Report> {
         Prepared::Ready(plan) => {
             let digest = plan.manifest.digest();
             let summary = Summary::of(&image, digest, &plan.manifest, &plan.config);
+            if let Some(bad) = known_bad(sysroot, request, digest)? {
+                return Ok(Report::KnownBad { summary, bad });
+            }
             let update = update(digest, &plan.manifest, &plan.config);
             Ok(Report::Available {
                 summary,
@@ -152,6 +175,19 @@ async fn look(sysroot: &Sysroot, request: &Request) -> Result<Report> {
                 remember: remember(&deployments, request, update),
             })
         }
+    }
+}
+
+/// What is held against an image that would be installed. Who names the image gets an error, who
+/// follows it an answer: the tag will move.
+fn known_bad(sysroot: &Sysroot, request: &Request, digest: Digest) -> Result<Option<BadImage>> {
+    if request.force {
+        return Ok(None);
+    }
+    let record = host::store(sysroot).read()?;
+    match (record.bad(&digest.to_string()).cloned(), &request.target) {
+        (Some(bad), Target::Image(_)) => Err(KnownBad(Box::new(bad)).into()),
+        (bad, _) => Ok(bad),
     }
 }
 
@@ -170,7 +206,7 @@ pub fn record_check(sysroot: &LockedSysroot, request: &Request, report: &Report)
             remember: Some((commit, update)),
             ..
         } => sysroot.set_cached_update(commit, Some(update)),
-        Report::Unchanged { .. } => forget_update(sysroot, request),
+        Report::Unchanged { .. } | Report::KnownBad { .. } => forget_update(sysroot, request),
         _ => Ok(()),
     }
 }

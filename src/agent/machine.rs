@@ -122,6 +122,8 @@ pub enum Step {
     Recount(u32),
     /// Write the boot order.
     Order(Vec<String>),
+    /// Have the bootloader boot what is the default, counted as it is.
+    Mirror,
     /// Have the bootloader count nothing, and boot what is the default.
     Settle,
     /// Tell the bootloader that what runs is good.
@@ -235,7 +237,10 @@ fn given_up(facts: &Facts, trial: &Trial) -> Situation {
 pub fn begin(facts: &Facts, situation: &Situation) -> Vec<Step> {
     let mut record = facts.record.clone();
     let Some(mut trial) = facts.trial() else {
-        return Vec::new();
+        // A change of the order that was cut short before the bootloader heard of it; or somebody
+        // chose in the menu, and nothing changes.
+        let odd = facts.counting && !facts.is_default(&facts.booted);
+        return if odd { vec![Step::Mirror] } else { Vec::new() };
     };
     match situation {
         Situation::Settled | Situation::Waiting { uncounted: false } => Vec::new(),
@@ -341,18 +346,6 @@ pub fn good(facts: &Facts) -> Vec<Step> {
     record.trial = None;
     // In this order: a good deployment whose counter is used up must not be left to the bootloader.
     vec![Step::Bless, remember(record)]
-}
-
-/// The steps after somebody chose another default while a trial was on.
-pub fn withdraw(facts: &Facts, reason: &str) -> Vec<Step> {
-    let Some(trial) = facts.trial() else {
-        return Vec::new();
-    };
-    let mut record = facts.record.clone();
-    record.trial = None;
-    let why = (String::new(), reason.to_owned());
-    record.last = Some(facts.event(EventKind::Withdrawn, trial.image, why));
-    vec![Step::Settle, remember(record)]
 }
 
 /// An older deployment runs because the new one failed: it becomes the default.

@@ -120,6 +120,10 @@ pub struct RebaseArgs {
     #[arg(long)]
     pub retain: bool,
 
+    /// Install the image even if it failed its trial on this host before
+    #[arg(long)]
+    pub force: bool,
+
     /// How to fetch.
     #[command(flatten)]
     pub fetch: FetchArgs,
@@ -135,6 +139,10 @@ pub struct UpgradeArgs {
     /// Exit with 77 when there is nothing to do
     #[arg(long, conflicts_with = "unattended")]
     pub unchanged_exit_77: bool,
+
+    /// Install the image even if it failed its trial on this host before
+    #[arg(long, conflicts_with = "unattended")]
+    pub force: bool,
 
     /// Do what the settings in /etc/bowline say, if the network and the power supply allow it;
     /// exit with 75 if not. This is what bowline-upgrade.timer runs
@@ -380,6 +388,17 @@ pub enum BootCommand {
     /// has its boots counted, nothing else has. Run by bowline-mirror.service, and by hand after
     /// `ostree admin` changed what boots.
     Mirror,
+    /// Check the health of this boot, and decide what follows
+    ///
+    /// Runs the built-in checks and those in check.d. On trial and red, it asks for a reboot while
+    /// tries or a fallback are left; otherwise it only reports. Exit code 9 when a required check
+    /// is red. Run by bowline-boot-check.service.
+    Check,
+    /// Mark this boot as good
+    ///
+    /// Ends the trial of the deployment that runs, and runs the hooks in on-good.d. Run by
+    /// bowline-boot-ok.service once boot-complete.target is reached.
+    Ok,
 }
 
 /// Arguments of `completion`.

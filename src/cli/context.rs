@@ -245,6 +245,15 @@ impl Context {
         }
     }
 
+    /// How sources behave for a short question, where nothing but silence may take its time.
+    pub fn plain_source_options(&self) -> SourceOptions {
+        SourceOptions {
+            retries: 1,
+            host: self.environment.host_paths(),
+            ..SourceOptions::default()
+        }
+    }
+
     /// The architecture to pull for.
     pub fn arch(&self, args: &FetchArgs) -> String {
         args.arch.as_deref().map_or_else(host_arch, normalize_arch)

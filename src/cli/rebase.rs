@@ -16,6 +16,7 @@ pub fn run(args: &RebaseArgs, context: &Context) -> Result<Outcome> {
             target: Target::Image(image),
             mode: args.mode,
             retain: args.retain,
+            force: args.force,
             fetch: &args.fetch,
         },
         context,

@@ -6,6 +6,7 @@ use std::fmt::Write as _;
 use super::{render_etc, text};
 use crate::deploy::cleanup::CleanupReport;
 use crate::deploy::{DeployPlan, Method, RollbackPlan};
+use crate::health::BadImage;
 use crate::image::{OstreeImageReference, SignatureSource};
 use crate::sysroot::{Deployment, DeploymentId, Slot};
 use crate::upgrade::{Cost, Ready, Report, Summary};
@@ -29,6 +30,7 @@ pub fn report(report: &Report) -> String {
             deployment,
             slot,
         } => unchanged(summary, deployment, *slot),
+        Report::KnownBad { summary, bad } => known_bad(summary, bad),
         Report::Available {
             summary,
             cost,
@@ -65,6 +67,21 @@ pub fn ready(ready: &Ready) -> String {
         image_name(&ready.summary.image),
         facts(&ready.summary, &ready.cost, "Fetched"),
         outlook.unwrap_or_default()
+    )
+}
+
+/// Why the newest image is left alone.
+fn known_bad(summary: &Summary, bad: &BadImage) -> String {
+    let version = version(summary)
+        .map(|v| format!(", version {v},"))
+        .unwrap_or_default();
+    format!(
+        "No change: {}{version} failed its trial on this host at {} and is not installed again \
+         until the tag moves, or with --force: {}\n  Digest      {}\n",
+        image_name(&summary.image),
+        bad.when.format("%Y-%m-%d %H:%M:%S UTC"),
+        text::clean(&bad.reason),
+        summary.digest,
     )
 }
 

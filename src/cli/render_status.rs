@@ -10,7 +10,8 @@
 use std::fmt::Write as _;
 
 use super::{render_not_applied, text};
-use crate::host::{BootEntry, Host, ImageSpec, ImageStatus, Signature};
+use crate::health::EventKind;
+use crate::host::{Bad, BootEntry, Health, Host, ImageSpec, ImageStatus, LastEvent, Signature};
 
 /// Renders a whole status.
 pub fn human(host: &Host) -> String {
@@ -43,11 +44,42 @@ pub fn human(host: &Host) -> String {
     let blocks = entries
         .iter()
         .map(|(slot, next, entry)| block(slot, *next, entry));
-    missed
-        .into_iter()
-        .chain(blocks)
-        .collect::<Vec<_>>()
-        .join("\n")
+    let blocks = missed.into_iter().chain(blocks);
+    let blocks = blocks.collect::<Vec<_>>().join("\n");
+    match &status.health {
+        Some(health) => format!("{blocks}{}", news(health, status.not_applied.is_some())),
+        None => blocks,
+    }
+}
+
+/// What happened to updates, a sentence each.
+fn news(health: &Health, missed: bool) -> String {
+    let trial = health.on_trial.iter().map(|trial| trial.message.clone());
+    // That an update was not applied is said once.
+    let said = |event: &&LastEvent| missed && event.kind == EventKind::NotApplied;
+    let last = health.last_event.iter().filter(|event| !said(event));
+    let last = last.map(|event| event.message.clone());
+    let told = |bad: &&Bad| {
+        let last = health.last_event.as_ref();
+        last.is_some_and(|event| event.image_digest == bad.image_digest)
+    };
+    let bad = health.bad_images.iter().map(|bad| match told(&bad) {
+        true => format!(
+            "{} is not installed again until its tag moves, or with --force",
+            bad.image_digest
+        ),
+        false => format!(
+            "{} is not installed again until its tag moves, or with --force: at {} it failed its \
+             trial: {}",
+            bad.image_digest, bad.timestamp, bad.reason
+        ),
+    });
+    let mut text = String::new();
+    for sentence in trial.chain(last).chain(bad) {
+        // Writing to a String cannot fail.
+        let _ = write!(text, "\n{}\n", text::clean(&sentence));
+    }
+    text
 }
 
 fn block(slot: &str, next: bool, entry: &BootEntry) -> String {

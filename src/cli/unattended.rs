@@ -30,6 +30,7 @@ pub fn run(args: &UpgradeArgs, context: &Context) -> Result<Outcome> {
             ..ModeArgs::default()
         },
         retain: false,
+        force: false,
         fetch: &args.fetch,
     };
     match upgrade::carry_out(&wanted, context) {

@@ -21,6 +21,8 @@ pub struct Wanted<'a> {
     pub mode: ModeArgs,
     /// Keep every deployment.
     pub retain: bool,
+    /// Take an image that failed before.
+    pub force: bool,
     /// How to fetch.
     pub fetch: &'a FetchArgs,
 }
@@ -34,10 +36,11 @@ pub fn run(args: &UpgradeArgs, context: &Context) -> Result<Outcome> {
         target: Target::Followed,
         mode: args.mode,
         retain: false,
+        force: args.force,
         fetch: &args.fetch,
     };
     let report = carry_out(&wanted, context)?;
-    let unchanged = matches!(report, Report::Unchanged { .. });
+    let unchanged = matches!(report, Report::Unchanged { .. } | Report::KnownBad { .. });
     Ok(match unchanged && args.unchanged_exit_77 {
         true => Outcome::Unchanged,
         false => Outcome::Done,
@@ -108,6 +111,7 @@ fn request(sysroot: &Sysroot, wanted: &Wanted<'_>, context: &Context) -> Result<
         stateroot: context.stateroot.clone(),
         download_only: wanted.mode.download_only,
         retain: wanted.retain,
+        force: wanted.force,
         arch: context.arch(wanted.fetch),
         jobs: usize::try_from(wanted.fetch.jobs)?,
         source: context.source_options(wanted.fetch, progress.clone()),
@@ -133,6 +137,6 @@ fn waits_for_reboot(report: &Report) -> bool {
     match report {
         Report::Deployed { .. } => true,
         Report::Unchanged { slot, .. } => *slot == Slot::Staged,
-        Report::Available { .. } | Report::Downloaded { .. } => false,
+        Report::Available { .. } | Report::Downloaded { .. } | Report::KnownBad { .. } => false,
     }
 }

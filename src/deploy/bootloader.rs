@@ -1,8 +1,6 @@
 //! Keeping the bootloader's own files in step with libostree's. A locked sysroot comes in; GRUB's
 //! counter or the mirror on the ESP changes. Never changes the boot order itself.
 
-use std::path::Path;
-
 use anyhow::Result;
 use fn_error_context::context;
 
@@ -12,11 +10,8 @@ use crate::sysroot::{Deployment, LockedSysroot, Slot};
 
 /// The record of boots: of the running system, else that of the deployment's stateroot.
 pub fn record_store(sysroot: &LockedSysroot, deployment: &Deployment) -> Store {
-    if sysroot.is_booted() {
-        return Store::in_var(Path::new("/var"));
-    }
-    let stateroots = sysroot.path().join("ostree/deploy");
-    Store::in_var(&stateroots.join(&deployment.id.stateroot).join("var"))
+    let stateroot = &deployment.id.stateroot;
+    Store::of(sysroot.path(), sysroot.is_booted(), stateroot)
 }
 
 /// The finished deployment that boots next, and its trial where it is on one.
@@ -26,7 +21,8 @@ pub fn next_boot(sysroot: &LockedSysroot) -> Result<Option<(Deployment, Option<T
         return Ok(None);
     };
     let trial = record_store(sysroot, &next).read()?.trial;
-    let of_next = |trial: &Trial| trial.deployment == next.id.to_string() && !trial.failed;
+    // Also one that was given up: until another one boots by default, its boots count.
+    let of_next = |trial: &Trial| trial.deployment == next.id.to_string();
     let trial = trial.filter(of_next);
     Ok(Some((next, trial)))
 }

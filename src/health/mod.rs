@@ -9,7 +9,9 @@
 
 pub mod builtin;
 mod check;
+pub mod news;
 mod record;
+pub mod registry;
 pub mod scripts;
 mod store;
 

@@ -31,6 +31,15 @@ impl Store {
         }
     }
 
+    /// The store of the system in the sysroot at `root`: below `/var` of the running one, else
+    /// below that of a stateroot.
+    pub fn of(root: &Path, booted: bool, stateroot: &str) -> Self {
+        match booted {
+            true => Self::in_var(Path::new("/var")),
+            false => Self::in_var(&root.join("ostree/deploy").join(stateroot).join("var")),
+        }
+    }
+
     /// The file that holds the record.
     pub fn path(&self) -> PathBuf {
         self.dir.join(FILE)

@@ -6,6 +6,7 @@ use anyhow::Result;
 use chrono::{DateTime, SecondsFormat, Utc};
 use fn_error_context::context;
 
+use super::boots;
 use super::not_applied;
 use super::status::*;
 use crate::image::{Digest, ImageConfig, Manifest, OstreeImageReference};
@@ -26,6 +27,7 @@ pub fn read(sysroot: &Sysroot) -> Result<Host> {
             tracing::warn!("{error:#}");
             None
         }),
+        health: health(sysroot),
         ..Status::default()
     };
     for deployment in &deployments {
@@ -52,6 +54,15 @@ pub fn read(sysroot: &Sysroot) -> Result<Host> {
         },
         status,
     })
+}
+
+/// A record that cannot be read hides nothing else.
+fn health(sysroot: &Sysroot) -> Option<super::Health> {
+    let record = boots::store(sysroot).read().unwrap_or_else(|error| {
+        tracing::warn!("{error:#}");
+        Default::default()
+    });
+    boots::health(&record)
 }
 
 /// On the booted host the rollback is queued once it stands in front of what runs. Elsewhere

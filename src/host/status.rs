@@ -7,6 +7,7 @@
 use serde::Serialize;
 
 use super::NotApplied;
+use super::boots::Health;
 use crate::image::{OstreeImageReference, SignatureSource};
 
 /// The schema that the status follows.
@@ -100,6 +101,9 @@ pub struct Status {
     /// Set where the running system came from a container image.
     #[serde(rename = "type")]
     pub system_type: Option<SystemType>,
+    /// Trials of updates; ours, and left out where there is nothing to tell.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub health: Option<Health>,
 }
 
 /// What kind of host this is.

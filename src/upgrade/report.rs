@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use crate::deploy::cleanup::CleanupReport;
 use crate::deploy::{DeployPlan, Outlook};
+use crate::health::BadImage;
 use crate::host;
 use crate::image::{Digest, ImageConfig, Manifest, OstreeImageReference};
 use crate::progress::ProgressSink;
@@ -34,6 +35,8 @@ pub struct Request {
     pub download_only: bool,
     /// Keep every present deployment.
     pub retain: bool,
+    /// Take an image that failed its trial on this host all the same.
+    pub force: bool,
     /// The architecture, a GOARCH word.
     pub arch: String,
     /// Layers to fetch at once.
@@ -55,6 +58,7 @@ impl fmt::Debug for Request {
             .field("stateroot", &self.stateroot)
             .field("download_only", &self.download_only)
             .field("retain", &self.retain)
+            .field("force", &self.force)
             .field("arch", &self.arch)
             .field("jobs", &self.jobs)
             .field("source", &self.source)
@@ -111,6 +115,13 @@ pub enum Report {
         deployment: DeploymentId,
         /// What that deployment is.
         slot: Slot,
+    },
+    /// What there is to have failed its trial on this host, and is left alone.
+    KnownBad {
+        /// The image.
+        summary: Summary,
+        /// What is held against it.
+        bad: BadImage,
     },
     /// There is something new (`--check`).
     Available {

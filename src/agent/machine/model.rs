@@ -154,6 +154,7 @@ impl Machine {
                     self.counter = Some((tries, tries));
                 }
                 Step::Arm(_) => {}
+                Step::Mirror => self.mirror(self.esp[0].1),
                 Step::Recount(tries) => match self.loader {
                     Loader::Grub => self.counter = Some((tries, tries)),
                     Loader::SystemdBoot => self.mirror(Some((tries, 0))),

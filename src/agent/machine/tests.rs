@@ -239,18 +239,3 @@ fn the_last_check_that_failed_is_kept_once_per_try() {
         "check 10-db failed: no database"
     );
 }
-
-#[test]
-fn an_ended_trial_says_why() {
-    let facts = facts("new", &["old", "new"], Some((1, 2)), Some(trial()));
-    let steps = withdraw(&facts, "rolled back by hand");
-    let [Step::Settle, Step::Remember(record)] = &steps[..] else {
-        panic!("{steps:?}")
-    };
-    let last = record.last.as_ref().unwrap();
-    assert_eq!(
-        (last.kind, &*last.reason),
-        (EventKind::Withdrawn, "rolled back by hand")
-    );
-    assert!(record.trial.is_none() && record.bad.is_empty());
-}

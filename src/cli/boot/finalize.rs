@@ -4,22 +4,18 @@
 use anyhow::Result;
 use chrono::Utc;
 
+use super::settings;
+use crate::agent;
 use crate::cli::{Context, Outcome, render_etc};
-use crate::config::{self, Settings};
 use crate::deploy;
-use crate::health::{Trial, TrialImage};
+use crate::health::Trial;
 use crate::repo::Repo;
 use crate::sysroot::{Deployment, Sysroot};
 
 /// Puts the staged deployment on trial.
 pub fn run(context: &Context) -> Result<Outcome> {
     let sysroot = Sysroot::open_locked(&context.sysroot)?;
-    // Whatever is wrong with the settings, the boots of an update are counted.
-    let settings = config::load(&context.sysroot).unwrap_or_else(|error| {
-        tracing::warn!("{error:#}; the usual settings count");
-        Settings::default()
-    });
-    let tries = settings.health.tries;
+    let tries = settings(context).health.tries;
     // What somebody discarded since would look like a power cut after the reboot.
     if let Err(error) = sysroot.settle_staged_record() {
         tracing::warn!("{error:#}");
@@ -53,17 +49,8 @@ fn merge(sysroot: &Sysroot) -> String {
 
 /// What is remembered of it. A commit that no image made has no digest.
 fn trial(staged: &Deployment, repo: &Repo, tries: u32) -> Trial {
-    let record = repo.image_of_commit(&staged.id.commit).ok().flatten();
-    let image = staged.origin.image().ok().flatten();
-    let version = record.as_ref().and_then(|record| record.config.version());
     Trial {
-        image: TrialImage {
-            image: image.map(|image| image.to_string()).unwrap_or_default(),
-            version: version.map(str::to_owned).unwrap_or_default(),
-            digest: record
-                .map(|r| r.manifest_digest.to_string())
-                .unwrap_or_default(),
-        },
+        image: agent::image(staged, repo),
         deployment: staged.id.to_string(),
         tries,
         started: Utc::now(),

@@ -5,6 +5,7 @@ use std::error::Error as StdError;
 use std::io;
 
 use super::{Interrupted, Kind, UsageError, Verdict};
+use crate::agent::NotBooted;
 use crate::boot::GrubenvError;
 use crate::boot::esp::EspError;
 use crate::boot::kargs::KargError;
@@ -24,6 +25,7 @@ use crate::sys::tool::ToolMissing;
 use crate::sysroot::{OriginError, SysrootError};
 use crate::transport::Error as SourceError;
 use crate::trust::Denied;
+use crate::upgrade::KnownBad;
 
 const FREE_SPACE: &str =
     "free some space (`bowline image prune --undeployed` helps) and run the command again";
@@ -38,7 +40,7 @@ const FORMS: &str = "write an image as host/name:tag, host/name@sha256:… or TR
 /// Sorts an error by the first error in its chain, outermost first, whose type says something.
 pub fn classify(error: &anyhow::Error) -> Verdict {
     let known = error.chain().find_map(|cause| {
-        let table: [fn(&(dyn StdError + 'static)) -> Option<Verdict>; 21] = [
+        let table: [fn(&(dyn StdError + 'static)) -> Option<Verdict>; 22] = [
             |e| e.downcast_ref().map(usage),
             |e| e.downcast_ref().map(interrupted),
             |e| e.downcast_ref().and_then(source),
@@ -47,6 +49,7 @@ pub fn classify(error: &anyhow::Error) -> Verdict {
             |e| e.downcast_ref().map(denied),
             |e| e.downcast_ref().map(sysroot),
             |e| e.downcast_ref().map(deploy),
+            |e| e.downcast_ref().map(known_bad),
             |e| e.downcast_ref().map(install),
             |e| e.downcast_ref().map(tool),
             |e| e.downcast_ref().map(esp),
@@ -77,7 +80,7 @@ fn plain(error: &(dyn StdError + 'static)) -> Option<Verdict> {
         || error.is::<KargsDError>()
     {
         Kind::Usage
-    } else if error.is::<RepoUnsupported>() {
+    } else if error.is::<RepoUnsupported>() || error.is::<NotBooted>() {
         Kind::Unsupported
     } else {
         return None;
@@ -302,6 +305,13 @@ fn grubenv(error: &GrubenvError) -> Option<Verdict> {
         )),
         GrubenvError::NotABlock(_) | GrubenvError::Name(_) => None,
     }
+}
+
+fn known_bad(_: &KnownBad) -> Verdict {
+    Verdict::hint(
+        Kind::Denied,
+        "choose another image, or install this one all the same with --force",
+    )
 }
 
 fn unsuitable(error: &Unsuitable) -> Verdict {
