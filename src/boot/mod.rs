@@ -20,6 +20,7 @@ pub mod kargs_edit;
 pub mod loader;
 pub mod mirror;
 mod setup;
+pub mod title;
 
 pub use counting::{MAX_TRIES, Tries, arm, armed, bless, disarm, settle, tries};
 pub use grubenv::{Grubenv, GrubenvError};

@@ -46,6 +46,17 @@ pub enum DeployError {
         /// The character.
         character: char,
     },
+    /// A name of the image that the bootloader cannot show.
+    #[error(
+        "the image calls itself {title:?}, and GRUB cannot read a boot entry with {character:?} in \
+         its title"
+    )]
+    Title {
+        /// The name.
+        title: String,
+        /// The character.
+        character: char,
+    },
     /// A change of kernel arguments that cannot be made.
     #[error(transparent)]
     Edit(#[from] EditError),

@@ -8,6 +8,7 @@ use super::{DeployError, Kargs};
 use crate::boot::Bootloader;
 use crate::boot::kargs_d::ImageKargs;
 use crate::boot::kargs_edit::Edit;
+use crate::boot::title;
 use crate::image::{ImageReference, OstreeImageReference};
 use crate::sysroot::{
     Deployment, DeploymentId, FreeSpace, Kernel, Origin, Slot, TreeFacts, booted, leading,
@@ -153,6 +154,7 @@ pub fn plan(host: &Snapshot, wish: &Wish, tree: &TreeFacts) -> Result<Decision, 
     let next = next.edited(&wish.kargs)?;
     if host.bootloader == Bootloader::Grub {
         refuse_obstacle(&next, &kargs)?;
+        refuse_title(&tree.title)?;
     }
     let origin = merge.map(|d| d.origin.following(&wish.image));
     let plan = Successor {
@@ -222,6 +224,17 @@ pub(super) fn refuse_obstacle(next: &Kargs, before: &Kargs) -> Result<(), Deploy
         None => Ok(()),
         Some((arg, character)) => Err(DeployError::Obstacle {
             arg: arg.to_string(),
+            character,
+        }),
+    }
+}
+
+/// GRUB loses an entry with such a title, and would count the boots of another deployment.
+fn refuse_title(title: &str) -> Result<(), DeployError> {
+    match title::grub_obstacle(title) {
+        None => Ok(()),
+        Some(character) => Err(DeployError::Title {
+            title: title.into(),
             character,
         }),
     }

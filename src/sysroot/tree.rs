@@ -9,6 +9,8 @@ use super::CommitTree;
 use super::error::from_glib;
 use super::handle::NO_CANCEL;
 use crate::boot::kargs_d::ImageKargs;
+use crate::boot::title;
+use crate::sys::tree::FileTree as _;
 
 /// Facts about a commit's tree.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -19,6 +21,8 @@ pub struct TreeFacts {
     pub etc_bytes: u64,
     /// Kernel arguments that the image asks for.
     pub kargs: ImageKargs,
+    /// How a boot menu names it; empty where the tree does not say.
+    pub title: String,
 }
 
 /// Files that libostree copies to `boot`.
@@ -35,14 +39,31 @@ pub struct Kernel {
 /// Files beside the kernel that libostree copies with it (ostree-sysroot-deploy.c).
 const BOOT_FILES: [&str; 3] = ["vmlinuz", "initramfs.img", "devicetree"];
 
+/// Where a tree says what it is.
+const OS_RELEASE: [&str; 2] = ["usr/lib/os-release", "usr/etc/os-release"];
+/// The largest such file that is read, in bytes.
+const OS_RELEASE_LIMIT: u64 = 64 << 10;
+
 pub(super) fn facts(repo: &ostree::Repo, commit: &str) -> Result<TreeFacts> {
     let (root, _) = repo.read_commit(commit, NO_CANCEL).map_err(from_glib)?;
     let etc = root.resolve_relative_path("usr/etc");
+    let tree = CommitTree::open(repo, commit)?;
     Ok(TreeFacts {
         kernel: kernel(&root)?,
         etc_bytes: total_bytes(&etc)?,
-        kargs: ImageKargs::read(&CommitTree::open(repo, commit)?)?,
+        kargs: ImageKargs::read(&tree)?,
+        title: os_title(&tree)?,
     })
+}
+
+/// The first `os-release` counts, in libostree's order.
+fn os_title(tree: &CommitTree) -> Result<String> {
+    for path in OS_RELEASE {
+        if let Some(text) = tree.read(path, OS_RELEASE_LIMIT).context(path)? {
+            return Ok(title::of_os_release(&text).unwrap_or_default());
+        }
+    }
+    Ok(String::new())
 }
 
 /// libostree boots the one directory of `usr/lib/modules` that has a kernel.

@@ -212,6 +212,11 @@ fn deploy(error: &DeployError) -> Verdict {
             Kind::Unsupported,
             "write the argument without this character, or boot with systemd-boot",
         ),
+        E::Title { .. } => Verdict::hint(
+            Kind::Unsupported,
+            "give the image another PRETTY_NAME in its usr/lib/os-release, or boot with \
+             systemd-boot",
+        ),
         E::Edit(EditError::Several { .. }) => {
             Verdict::hint(Kind::Usage, "say which one is meant: KEY=VALUE")
         }

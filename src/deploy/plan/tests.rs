@@ -71,6 +71,7 @@ fn tree() -> TreeFacts {
         kernel: Some(kernel("k2", 10 << 20)),
         etc_bytes: 1 << 20,
         kargs: ImageKargs::default(),
+        title: "Debian GNU/Linux 13 (trixie)".into(),
     }
 }
 
@@ -415,6 +416,23 @@ fn a_first_deployment_gets_what_image_and_installer_ask_for() {
         panic!("expected a plan");
     };
     assert_eq!(plan.kargs, ["console=ttyS0", "root=UUID=1", "console=tty0"]);
+}
+
+#[test]
+fn an_image_whose_name_grub_cannot_read_is_refused() {
+    let mut host = host(vec![deployment("a", Slot::Booted, A)]);
+    let tree = TreeFacts {
+        title: "Bob's OS".into(),
+        ..tree()
+    };
+    let plan = |host: &Snapshot| super::plan(host, &wish("b", A), &tree);
+    let refused = DeployError::Title {
+        title: "Bob's OS".into(),
+        character: '\'',
+    };
+    assert_eq!(plan(&host), Err(refused));
+    host.bootloader = Bootloader::SystemdBoot;
+    assert!(plan(&host).is_ok());
 }
 
 #[test]
