@@ -4,11 +4,11 @@
 . hack/lib.sh
 demo=$PWD/target/demo
 mkdir -p "$demo"
-PATH="$PWD/target/release:$PWD/target/release/examples:$PATH"
+PATH="$PWD/$built:$PWD/$built/examples:$PATH"
 
 build_release() {
 	say "Building Bowline (the first time takes minutes)"
-	cargo build --release --locked --features testing --bin bowline --example mkimage &>>"$setup_log" </dev/null ||
+	cargo build --profile "$PROFILE" --locked --features testing --bin bowline --example mkimage &>>"$setup_log" </dev/null ||
 		{ tail -n 30 "$setup_log" >&2; die "the build failed"; }
 }
 

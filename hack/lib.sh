@@ -8,6 +8,9 @@ mkdir -p target/tools
 PATH="$HOME/.cargo/bin:$PWD/target/tools/usr/bin:$PATH:/usr/local/sbin:/usr/sbin:/sbin"
 export PATH DEBIAN_FRONTEND=noninteractive
 setup_log=$PWD/target/setup.log
+# The profile that programs are built with (tests take "dev"), and where they are then.
+PROFILE=${PROFILE:-release}
+export built=target/${PROFILE/#dev/debug}
 
 say() { printf '%s\n' "$*"; }
 die() { say "${0##*/}: $*" >&2; exit 1; }
@@ -19,6 +22,7 @@ packages() {
 	demo) echo mmdebstrap skopeo zstd e2fsprogs ;;
 	image) echo mmdebstrap buildah binutils zstd e2fsprogs ;;
 	test) echo systemd ostree skopeo umoci buildah e2fsprogs attr openssl apache2-utils zstd libzstd-dev libssl-dev shellcheck strace ;;
+	boot-test) echo qemu-system-x86 qemu-utils seabios ovmf skopeo buildah ostree dosfstools mtools e2fsprogs fdisk ;;
 	bench) echo ostree skopeo libzstd-dev libssl-dev ;;
 	esac
 }

@@ -5,8 +5,11 @@
 
 pub mod agent;
 pub mod cache;
+pub mod check;
+pub mod console;
 pub mod disk;
 pub mod images;
+pub mod mounted;
 pub mod place;
 pub mod qemu;
 pub mod qmp;

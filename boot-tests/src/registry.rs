@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Stdio};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use tempfile::TempDir;
 
 use crate::images::REPOSITORY;
@@ -16,6 +16,9 @@ use crate::{place, tool};
 
 /// For the registry to listen.
 const START: Duration = Duration::from_secs(30);
+
+/// For a guest to ask for a blob.
+const BLOB: Duration = Duration::from_secs(60);
 
 /// A running registry.
 #[derive(Debug)]
@@ -94,6 +97,23 @@ impl Registry {
         fs::rename(self.storage(), path).context("Keeping a registry's storage")
     }
 
+    /// Waits until somebody has asked for a blob since the registry started.
+    pub fn wait_for_blob(&self) -> Result<()> {
+        let (log, deadline) = (self.log(), Instant::now() + BLOB);
+        while !fs::read_to_string(&log)?.contains("/blobs/sha256:") {
+            ensure!(
+                Instant::now() < deadline,
+                "Nobody asks the registry for a blob"
+            );
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        Ok(())
+    }
+
+    fn log(&self) -> PathBuf {
+        self.directory.path().join("log")
+    }
+
     /// Goes away: connections end, and new ones are refused.
     pub fn stop(&mut self) {
         if let Some(mut server) = self.server.take() {
@@ -106,8 +126,7 @@ impl Registry {
     /// Comes back under the same port.
     pub fn serve(&mut self) -> Result<()> {
         self.stop();
-        let path = self.directory.path();
-        let (config, log) = (path.join("config.yml"), path.join("log"));
+        let (config, log) = (self.directory.path().join("config.yml"), self.log());
         let (storage, port) = (self.storage(), self.port);
         let text = format!(
             "version: 0.1\nstorage: {{filesystem: {{rootdirectory: {}}}}}\n\

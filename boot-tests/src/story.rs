@@ -35,6 +35,19 @@ enum Detail {
     Console,
 }
 
+fn detail() -> Detail {
+    match std::env::var("BOOT_TESTS_STORY").as_deref() {
+        Ok("console") => Detail::Console,
+        Ok("commands") => Detail::Commands,
+        _ => Detail::Steps,
+    }
+}
+
+/// Whether the serial console is told too.
+pub fn shows_console() -> bool {
+    detail() == Detail::Console
+}
+
 impl Story {
     /// Begins a scenario, and forgets the logs of its last run.
     pub fn begin(name: &str) -> Result<Self> {
@@ -44,11 +57,7 @@ impl Story {
             .create(true)
             .append(true)
             .open(directory.join("story.log"))?;
-        let detail = match std::env::var("BOOT_TESTS_STORY").as_deref() {
-            Ok("console") => Detail::Console,
-            Ok("commands") => Detail::Commands,
-            _ => Detail::Steps,
-        };
+        let detail = detail();
         let (name, log, start) = (name.to_owned(), Mutex::new(log), Instant::now());
         let inner = Inner {
             name,

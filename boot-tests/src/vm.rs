@@ -13,9 +13,10 @@ use serde_json::json;
 use tempfile::TempDir;
 
 use crate::agent::{Channel, Output, Said};
+use crate::console::Console;
 use crate::qemu::{self, Machine, Sockets};
 use crate::slots::Slot;
-use crate::story::Story;
+use crate::story::{self, Story};
 use crate::{qmp, tool};
 
 /// For a boot, from power to the agent, on a busy host without KVM.
@@ -57,6 +58,7 @@ struct Running {
     channel: Channel,
     sockets: Sockets,
     started: Instant,
+    _console: Option<Console>,
     _directory: TempDir,
 }
 
@@ -124,6 +126,10 @@ impl Vm {
             control: directory.path().join("control"),
             console: self.console_path(),
         };
+        let console = story::shows_console();
+        let console = console
+            .then(|| Console::follow(&sockets.console, &self.story))
+            .transpose()?;
         let mut command = tool::tied(qemu::QEMU);
         command.args(qemu::arguments(&self.machine, &sockets, snapshot)?);
         let errors = fs::File::create(self.story.directory().join("qemu.log"))?;
@@ -139,6 +145,7 @@ impl Vm {
             channel,
             sockets,
             started,
+            _console: console,
             _directory: directory,
         });
         Ok(())
@@ -244,10 +251,33 @@ impl Vm {
         Ok(all)
     }
 
+    /// Runs a script and cuts the power after the time given, wherever it is by then. Returns how long
+    /// it took, if it ended before.
+    pub fn cut_during(&mut self, script: &str, after: Duration) -> Result<Option<Duration>> {
+        let start = Instant::now();
+        self.begin(script)?;
+        let said = self.running()?.channel.listen(start + after)?;
+        let ended = match said {
+            Said::Nothing | Said::Ready(..) => None,
+            Said::Done(_) | Said::Gone => Some(start.elapsed()),
+        };
+        self.power_cut()?;
+        Ok(ended)
+    }
+
     /// Sends a script and does not wait for its end.
     pub fn begin(&mut self, script: &str) -> Result<()> {
         self.story.command(script, "(in the background)");
         self.running()?.channel.send(script)
+    }
+
+    /// Waits for the end of a script that was sent without waiting for it.
+    pub fn wait_done(&mut self) -> Result<Output> {
+        let deadline = Instant::now() + COMMAND;
+        match self.running()?.channel.listen(deadline)? {
+            Said::Done(output) => Ok(output),
+            other => bail!("The command did not end: {other:?}"),
+        }
     }
 
     /// Reboots as an administrator does, and waits for the next boot.
@@ -260,34 +290,19 @@ impl Vm {
 
     /// Waits until the guest has ended by itself.
     pub fn wait_end(&mut self) -> Result<()> {
-        let deadline = Instant::now() + SHUTDOWN;
+        self.wait_end_within(SHUTDOWN)
+    }
+
+    /// The same, with more or less patience.
+    pub fn wait_end_within(&mut self, patience: Duration) -> Result<()> {
+        let deadline = Instant::now() + patience;
         loop {
             match self.running()?.channel.listen(deadline)? {
                 Said::Gone => return self.ended(),
-                Said::Nothing => bail!("The system did not go down in {} s", SHUTDOWN.as_secs()),
+                Said::Nothing => bail!("The system did not go down in {} s", patience.as_secs()),
                 Said::Ready(..) | Said::Done(_) => {}
             }
         }
-    }
-
-    /// Starts the machine again whenever it ends, at most so many times, until a boot stays up for
-    /// the time given. Returns that boot and how many there were.
-    pub fn follow(&mut self, most: u32, calm: Duration) -> Result<(Boot, u32)> {
-        for boots in 1..=most {
-            if self.running.is_none() {
-                self.start()?;
-            }
-            let Outcome::Up(boot) = self.outcome(BOOT)? else {
-                self.power_cut_if_on();
-                continue;
-            };
-            let deadline = Instant::now() + calm;
-            match self.running()?.channel.listen(deadline)? {
-                Said::Gone => self.ended()?,
-                _ => return Ok((boot, boots)),
-            }
-        }
-        bail!("No boot of {most} stayed up")
     }
 
     /// Cuts the power: what the disk has not got by now, it will never get.

@@ -1,19 +1,17 @@
 //! Scenarios 1 to 3 as the life of one host, for each firmware and boot loader.
 
 use bowline_boot_tests::disk::Flavour;
-use bowline_boot_tests::images;
-use bowline_boot_tests::registry::Registry;
 
 use crate::install::install_and_boot;
 use crate::rebase::to_a_derived_image;
 use crate::rollback::back_and_forward;
-use crate::scenario::scenario;
+use crate::scenario::{registry, scenario};
 use crate::upgrade::upgrade;
 
 /// From an empty disk to version 2, back and forward; with GRUB on a BIOS to a derived image too.
 fn life_of_a_host(flavour: Flavour) {
     scenario(&format!("life-{}", flavour.name()), |story| {
-        let registry = Registry::start(&[images::storage("v1")?, images::storage("v2")?])?;
+        let registry = registry(&["v1", "v2"])?;
         registry.release("v1", "stable")?;
         let mut vm = install_and_boot(flavour, story, &registry)?;
         upgrade(&mut vm, &registry, story)?;

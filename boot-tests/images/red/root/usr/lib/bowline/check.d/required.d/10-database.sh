@@ -1,0 +1,3 @@
+#!/bin/sh
+echo "the database does not answer"
+exit 1
