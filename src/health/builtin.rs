@@ -225,8 +225,10 @@ mod tests {
     fn space_that_is_short_is_told_in_numbers() {
         let dir = tempfile::tempdir().unwrap();
         fs::create_dir(dir.path().join("var")).unwrap();
-        let mut settings = Health::default();
-        settings.free_space = [("/var".into(), 0), ("/none".into(), u64::MAX)].into();
+        let mut settings = Health {
+            free_space: [("/var".into(), 0), ("/none".into(), u64::MAX)].into(),
+            ..Health::default()
+        };
         assert_eq!(space(dir.path(), &settings), None);
         settings.free_space.insert("/var".into(), u64::MAX);
         let said = space(dir.path(), &settings).unwrap();

@@ -121,6 +121,7 @@ fn files_missing_damaged_and_linked() {
 }
 
 #[test]
+#[allow(clippy::print_stdout, reason = "a test that cannot run says why")]
 fn grub_editenv_agrees() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("grubenv");
@@ -129,7 +130,7 @@ fn grub_editenv_agrees() {
         output.map(|o| (o.status.success(), String::from_utf8(o.stdout).unwrap()))
     };
     if editenv(&["create"]).is_err() {
-        eprintln!("not run: grub-editenv (package grub-common) is not installed");
+        println!("skipped: grub-editenv (package grub-common) is not installed");
         return;
     }
     editenv(&["set", "boot_counter=3", "kernelopts=a \\ b"]).unwrap();
