@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use bowline::cli::args::Cli;
+use bowline::health::news;
 use clap::Parser as _;
 
 /// A unit: the values of each key, by `Section.Key`, in order.
@@ -121,6 +122,47 @@ fn finalize_runs_before_libostree_finishes_and_mirror_after() {
         ] {
             assert_has(&units, name, key, word);
         }
+    }
+}
+
+/// Whoever reads the journal finds each message id explained.
+#[test]
+fn the_catalog_explains_every_message() {
+    let catalog = fs::read_to_string(directory().join("bowline.catalog")).unwrap();
+    let ids = catalog.lines().filter_map(|line| line.strip_prefix("-- "));
+    let mut explained: Vec<&str> = ids.collect();
+    let mut sent = [
+        news::CHECK_RED,
+        news::BOOT_GOOD,
+        news::BOOT_RED,
+        news::FELL_BACK,
+        news::TRIAL_ENDED,
+    ];
+    explained.sort_unstable();
+    sent.sort_unstable();
+    assert_eq!(explained, sent);
+}
+
+/// The check waits for the default target, which so must not wait for the check.
+#[test]
+fn a_boot_is_judged_before_it_is_complete_and_nothing_waits_for_it() {
+    let units = units();
+    let (check, ok) = ("bowline-boot-check.service", "bowline-boot-ok.service");
+    let complete = "boot-complete.target";
+    assert_has(&units, check, "Unit.Before", complete);
+    assert_has(&units, check, "Install.RequiredBy", complete);
+    assert_has(&units, check, "Install.WantedBy", "emergency.target");
+    assert_has(&units, check, "Service.TimeoutStartSec", "infinity");
+    assert!(!units[check].contains_key("Unit.RequiresMountsFor"));
+    assert_has(&units, ok, "Unit.After", complete);
+    assert_has(&units, ok, "Unit.Requires", complete);
+    assert_has(&units, ok, "Install.WantedBy", "basic.target");
+    for name in [check, ok] {
+        assert_has(&units, name, "Unit.DefaultDependencies", "no");
+        assert_has(&units, name, "Unit.Conflicts", "shutdown.target");
+        assert_has(&units, name, "Unit.Before", "shutdown.target");
+        assert_has(&units, name, "Service.Type", "oneshot");
+        assert_has(&units, name, "Service.RemainAfterExit", "yes");
     }
 }
 
