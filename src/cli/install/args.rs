@@ -47,10 +47,6 @@ pub struct ToDiskArgs {
     #[arg(value_name = "DEVICE|FILE")]
     pub target: PathBuf,
 
-    /// What to install.
-    #[command(flatten)]
-    pub system: SystemArgs,
-
     /// Destroy what is on the disk; needed when it has a partition table or a file system
     #[arg(long)]
     pub wipe: bool,
@@ -67,6 +63,10 @@ pub struct ToDiskArgs {
     /// much room as the system
     #[arg(long, value_name = "DIR", default_value = "/var/tmp")]
     pub scratch: PathBuf,
+
+    /// What to install.
+    #[command(flatten)]
+    pub system: SystemArgs,
 }
 
 /// Arguments of `install to-filesystem`.
@@ -77,13 +77,13 @@ pub struct ToFilesystemArgs {
     #[arg(value_name = "DIR")]
     pub root: PathBuf,
 
-    /// What to install.
-    #[command(flatten)]
-    pub system: SystemArgs,
-
     /// What to do with what the file systems hold; needed when they hold anything
     #[arg(long, value_enum, value_name = "HOW")]
     pub replace: Option<ReplaceArg>,
+
+    /// What to install.
+    #[command(flatten)]
+    pub system: SystemArgs,
 }
 
 /// Arguments of `install to-existing-root`.
