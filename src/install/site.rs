@@ -69,7 +69,7 @@ impl MountedRoot {
             return Err(InstallError::Options(text).into());
         };
         let boot = mounts::at(&mounts, &path.join("boot"));
-        if boot.is_some_and(|boot| is_fat(boot)) {
+        if boot.is_some_and(is_fat) {
             return Err(InstallError::unsupported(
                 "/boot is on FAT, which has no links; ostree needs them there",
                 "mount the EFI system partition at boot/efi or efi",

@@ -21,15 +21,23 @@ const MARK: &str = "ostree/bowline/unfinished";
 /// Names at the top, and below `boot`, that a new file system, mount points, or we have.
 const OURS: [&str; 5] = ["boot", "efi", "lost+found", "ostree", "loader"];
 
+/// There on every host that ostree booted.
+const BOOTED_MARK: &str = "/run/ostree-booted";
+
+/// Refuses the root of a running system that boots from an image already.
+pub fn refuse_booted(root: &Path) -> Result<(), InstallError> {
+    match root == Path::new("/") && Path::new(BOOTED_MARK).exists() {
+        true => Err(InstallError::Options(
+            "this system boots from an image already: `bowline rebase IMAGE` changes which".into(),
+        )),
+        false => Ok(()),
+    }
+}
+
 /// Opens the sysroot at `root`, which becomes one if it is none.
 #[context("Preparing {}", root.display())]
 pub fn open(root: &Path, existing: Existing) -> Result<LockedSysroot> {
-    let unfinished = root.join(MARK).exists();
-    if !unfinished {
-        if Path::new("/run/ostree-booted").exists() && root == Path::new("/") {
-            let text = "this system boots from an image already: `bowline rebase IMAGE` changes it";
-            return Err(InstallError::Options(text.into()).into());
-        }
+    if !root.join(MARK).exists() {
         make_room(root, existing)?;
     }
     // Before libostree looks at it.

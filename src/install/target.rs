@@ -5,6 +5,8 @@ use std::fs::{self, File, OpenOptions};
 use std::io::{self, ErrorKind, Read as _, Seek as _, SeekFrom, Write as _};
 use std::os::unix::fs::{FileExt as _, FileTypeExt as _, MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 use fn_error_context::context;
@@ -53,7 +55,7 @@ impl Target {
         }
         let file = OpenOptions::new().read(true).write(true).open(&path);
         let mut file = file.with_context(|| format!("Opening {}", path.display()))?;
-        if !sys::fs::try_lock(&file).with_context(|| format!("Locking {}", path.display()))? {
+        if !lock(&file, is_block).with_context(|| format!("Locking {}", path.display()))? {
             return Err(InstallError::Busy(path).into());
         }
         let size = file.seek(SeekFrom::End(0)).context("Asking for its size")?;
@@ -210,6 +212,25 @@ impl Target {
         let synced = self.file.sync_all();
         synced.with_context(|| format!("Writing {} to disk", self.path.display()))
     }
+}
+
+/// How often, and after which pause each, a locked disk is tried again: udev looks at a disk, and
+/// holds its lock, for a moment after each change.
+const LOCK_TRIES: u32 = 50;
+const LOCK_PAUSE: Duration = Duration::from_millis(200);
+
+/// Takes the lock of a target; false where another installation holds it.
+fn lock(file: &File, is_block: bool) -> io::Result<bool> {
+    for _ in 0..LOCK_TRIES {
+        if sys::fs::try_lock(file)? {
+            return Ok(true);
+        }
+        if !is_block {
+            break;
+        }
+        thread::sleep(LOCK_PAUSE);
+    }
+    Ok(false)
 }
 
 /// The next range at or behind `at` that is no hole.

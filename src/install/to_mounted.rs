@@ -41,6 +41,7 @@ const STAGING: &str = "ostree/bowline/esp";
 #[context("Installing to {}", request.root.display())]
 pub async fn to_mounted(request: &MountedRequest) -> Result<Installed> {
     check_root()?;
+    takeover::refuse_booted(&request.root)?;
     let site = MountedRoot::look(&request.root)?;
     let wanted = &request.wanted;
     let possible = site.possible(&wanted.arch);
