@@ -146,7 +146,7 @@ pub struct UpgradeArgs {
 
     /// Do what the settings in /etc/bowline say, if the network and the power supply allow it;
     /// exit with 75 if not. This is what bowline-upgrade.timer runs
-    #[arg(long, conflicts_with_all = ["check", "download_only", "apply"])]
+    #[arg(long, conflicts_with_all = ["check", "download_only", "apply", "format"])]
     pub unattended: bool,
 
     /// How to fetch.
@@ -168,6 +168,16 @@ pub struct ModeArgs {
     /// Reboot into the new deployment once it is ready
     #[arg(long)]
     pub apply: bool,
+
+    /// How to print what came of it
+    #[arg(
+        long,
+        value_enum,
+        value_name = "FORMAT",
+        default_value_t,
+        conflicts_with = "apply"
+    )]
+    pub format: Format,
 }
 
 /// Arguments of `rollback`.

@@ -24,6 +24,7 @@ mod render_json;
 mod render_lines;
 mod render_not_applied;
 mod render_report;
+mod render_report_json;
 mod render_status;
 mod rollback;
 mod status;

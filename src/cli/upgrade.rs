@@ -3,11 +3,13 @@
 
 use std::sync::Arc;
 
-use anyhow::Result;
+use anyhow::{Context as _, Result};
 
-use super::args::{FetchArgs, ModeArgs, UpgradeArgs};
-use super::{Context, Outcome, reboot, render_not_applied, render_report, unattended};
-use crate::host;
+use super::args::{FetchArgs, Format, ModeArgs, UpgradeArgs};
+use super::{
+    Context, Outcome, reboot, render_not_applied, render_report, render_report_json, unattended,
+};
+use crate::host::{self, NotApplied};
 use crate::progress::ProgressSink;
 use crate::sysroot::{Slot, Sysroot};
 use crate::upgrade::{self, Ready, Report, Request, Target};
@@ -52,14 +54,22 @@ pub fn carry_out(wanted: &Wanted<'_>, context: &Context) -> Result<Report> {
     if wanted.mode.apply {
         reboot::check(context)?;
     }
-    let report = match wanted.mode.check {
+    let (report, missed) = match wanted.mode.check {
         true => check(wanted, context)?,
         false => deploy(wanted, context)?,
     };
-    let text = render_report::report(&report);
-    match wanted.mode.check {
-        true => context.print(&text)?,
-        false => context.say(&text)?,
+    let answer = || render_report_json::answer(&report, missed);
+    match wanted.mode.format {
+        Format::Human if wanted.mode.check => context.print(&render_report::report(&report))?,
+        Format::Human => context.say(&render_report::report(&report))?,
+        Format::Yaml => {
+            let text = serde_yaml_ng::to_string(&answer()).context("Writing YAML")?;
+            context.print(&text)?;
+        }
+        Format::Json => {
+            let text = serde_json::to_string_pretty(&answer()).context("Writing JSON")?;
+            context.print(&format!("{text}\n"))?;
+        }
     }
     if wanted.mode.apply && waits_for_reboot(&report) {
         reboot::reboot(context)?;
@@ -67,23 +77,33 @@ pub fn carry_out(wanted: &Wanted<'_>, context: &Context) -> Result<Report> {
     Ok(report)
 }
 
-fn deploy(wanted: &Wanted<'_>, context: &Context) -> Result<Report> {
+/// What came of it, and what an earlier run staged in vain.
+type Told = (Report, Option<NotApplied>);
+
+fn deploy(wanted: &Wanted<'_>, context: &Context) -> Result<Told> {
     // Before any thread starts: on a booted host this sets up a mount namespace.
     let (sysroot, initialised) = upgrade::open(&context.sysroot, &wanted.target)?;
-    if initialised {
-        let place = sysroot.path().display();
-        context.say(&format!(
-            "Made a new sysroot in the empty directory {place}\n"
-        ))?;
+    let missed = host::not_applied(&sysroot)?;
+    if wanted.mode.format == Format::Human {
+        if initialised {
+            let place = sysroot.path().display();
+            context.say(&format!(
+                "Made a new sysroot in the empty directory {place}\n"
+            ))?;
+        }
+        context.say(&words(missed.as_ref()))?;
     }
-    context.say(&missed(&sysroot)?)?;
     let request = request(&sysroot, wanted, context)?;
-    context.block_on(upgrade::run(&sysroot, &request))
+    let report = context.block_on(upgrade::run(&sysroot, &request))?;
+    Ok((report, missed))
 }
 
-fn check(wanted: &Wanted<'_>, context: &Context) -> Result<Report> {
+fn check(wanted: &Wanted<'_>, context: &Context) -> Result<Told> {
     let sysroot = Sysroot::open(&context.sysroot)?;
-    context.print(&missed(&sysroot)?)?;
+    let missed = host::not_applied(&sysroot)?;
+    if wanted.mode.format == Format::Human {
+        context.print(&words(missed.as_ref()))?;
+    }
     let request = request(&sysroot, wanted, context)?;
     let report = context.block_on(upgrade::check(&sysroot, &request))?;
     // Whoever may not write, or not now, may still ask; only `status` will not know.
@@ -92,14 +112,12 @@ fn check(wanted: &Wanted<'_>, context: &Context) -> Result<Report> {
     if let Err(error) = kept {
         tracing::info!("not remembered for `bowline status`: {error:#}");
     }
-    Ok(report)
+    Ok((report, missed))
 }
 
 /// A word about an update that was staged and not applied, before the next one is.
-fn missed(sysroot: &Sysroot) -> Result<String> {
-    let missed = host::not_applied(sysroot)?;
-    let lines = missed.as_ref().map(render_not_applied::lines);
-    Ok(lines.unwrap_or_default())
+fn words(missed: Option<&NotApplied>) -> String {
+    missed.map(render_not_applied::lines).unwrap_or_default()
 }
 
 fn request(sysroot: &Sysroot, wanted: &Wanted<'_>, context: &Context) -> Result<Request> {
@@ -117,12 +135,16 @@ fn request(sysroot: &Sysroot, wanted: &Wanted<'_>, context: &Context) -> Result<
         source: context.source_options(wanted.fetch, progress.clone()),
         policy: context.policy_paths(),
         progress,
-        announce: announcer(context),
+        announce: announcer(wanted.mode.format, context),
     })
 }
 
 /// Says what is about to be deployed, above the bars.
-fn announcer(context: &Context) -> Arc<dyn Fn(&Ready) + Send + Sync> {
+fn announcer(format: Format, context: &Context) -> Arc<dyn Fn(&Ready) + Send + Sync> {
+    if format != Format::Human {
+        // All of it is in the answer.
+        return Arc::new(|_| ());
+    }
     let say = context.speaker();
     Arc::new(move |ready| {
         // A reader who went away is noticed at the end.

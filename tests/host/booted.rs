@@ -178,8 +178,8 @@ impl Machine {
 
     pub fn status(&self) -> Value {
         let output = self.run(&["/mnt/bowline", "status", "--json"]);
-        // 9: an update was staged and not applied.
-        assert!(matches!(output.status.code(), Some(0 | 9)), "{output:?}");
+        // 10: an update was staged and not applied.
+        assert!(matches!(output.status.code(), Some(0 | 10)), "{output:?}");
         let mut status: Value = serde_json::from_slice(&output.stdout).unwrap();
         status["status"].take()
     }

@@ -68,6 +68,29 @@ fn the_merge_is_told_before_it_is_done() {
     scene.ok(&["upgrade", "--download-only"]);
     let said = scene.ok(&["upgrade", "--check"]);
     assert!(said.ends_with(TOLD), "{said}");
+    let json = scene.ok(&["upgrade", "--check", "--format", "json"]);
+    let json: Value = serde_json::from_str(&json).unwrap();
+    assert_eq!(json["result"], "available");
+    assert_eq!(json["version"], "2");
+    assert_eq!(json["varLeftBehind"], json!(["/var/lib/app/seed"]));
+    assert_eq!(
+        json["etc"],
+        json!({
+            "kept": [],
+            "added": ["/etc/conf.d/mine.conf"],
+            "removed": ["/etc/gone.conf"],
+            "shadows": [
+                {"path": "/etc/dropped.conf", "default": "dropped"},
+                {"path": "/etc/gone.conf", "default": "changed"},
+                {"path": "/etc/shadowed.conf", "default": "changed"},
+            ],
+            "reverts": ["/etc/fixed.conf"],
+            "lost": [],
+            "skipped": [],
+            "arrives": ["/etc/follows.conf"],
+            "conflicts": [],
+        })
+    );
     let said = scene.ok(&["upgrade"]);
     let (before, after) = said.split_once(TOLD).unwrap_or_else(|| panic!("{said}"));
     assert!(before.starts_with("Pulled "), "{said}");
@@ -107,6 +130,13 @@ fn a_conflict_is_refused_with_the_way_out() {
     scene.ok(&["upgrade", "--download-only"]);
     let said = scene.ok(&["upgrade", "--check"]);
     assert!(said.contains("The update will be refused until"), "{said}");
+    let json = scene.ok(&["upgrade", "--check", "--format", "json"]);
+    let json: Value = serde_json::from_str(&json).unwrap();
+    let conflict = &json["etc"]["conflicts"][0];
+    assert_eq!(
+        (&conflict["path"], &conflict["kind"]),
+        (&json!("/etc/clash"), &json!("newDirectory"))
+    );
 
     let said = scene.fails(8, &["upgrade"]);
     let clash = "/etc/clash is no directory here, but the new image has one there";
@@ -140,6 +170,14 @@ fn a_rebase_tells_the_same() {
     let said = scene.ok(&["rebase", &scene.image_name("other")]);
     assert!(said.contains(TOLD), "{said}");
     assert_eq!(scene.ok(&["-q", "rebase", &scene.image_name("os")]), "");
+    let yaml = scene.ok(&["rebase", &scene.image_name("other"), "--format", "yaml"]);
+    assert!(yaml.starts_with("result: deployed\n"), "{yaml}");
+    let json = scene.ok(&["upgrade", "--format", "json"]);
+    let json: Value = serde_json::from_str(&json).unwrap();
+    assert_eq!(
+        (&json["result"], &json["etc"]),
+        (&json!("unchanged"), &Value::Null)
+    );
 }
 
 #[test]

@@ -14,7 +14,7 @@ fn missed(machine: &Machine) -> Option<(Value, String)> {
     let output = machine.run(&["/mnt/bowline", "status", "--json"]);
     let status: Value = serde_json::from_slice(&output.stdout).unwrap();
     let missed = status["status"].get("notApplied").cloned();
-    let code = if missed.is_some() { 9 } else { 0 };
+    let code = if missed.is_some() { 10 } else { 0 };
     assert_eq!(output.status.code(), Some(code), "{missed:?}");
     let output = machine.run(&["/mnt/bowline", "status"]);
     assert_eq!(output.status.code(), Some(code));

@@ -29,7 +29,7 @@ pub fn is_running(vm: &mut Vm) -> Result<()> {
 
 /// The status as programs read it.
 pub fn status(vm: &mut Vm) -> Result<Value> {
-    let text = vm.ok("bowline status --json || [ $? = 9 ]")?;
+    let text = vm.ok("bowline status --json || [ $? = 10 ]")?;
     serde_json::from_str(&text).with_context(|| format!("Reading the status {text:?}"))
 }
 

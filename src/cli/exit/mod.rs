@@ -39,7 +39,7 @@ impl Outcome {
     pub fn code(self) -> ExitCode {
         match self {
             Self::Done => ExitCode::SUCCESS,
-            Self::NotApplied => ExitCode::from(9),
+            Self::NotApplied => ExitCode::from(10),
             Self::Unchanged => ExitCode::from(77),
             Self::Found => ExitCode::from(9),
             Self::Skipped => ExitCode::from(75),
