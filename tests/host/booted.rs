@@ -134,13 +134,19 @@ impl Machine {
     /// Starts the first deployment of the boot order with a fresh `/run`. Without more before it,
     /// this is what follows a power cut.
     pub fn reboot(&mut self) {
+        self.boot(0);
+    }
+
+    /// Starts a deployment by its place in the boot order, as a bootloader may choose.
+    pub fn boot(&mut self, place: usize) {
         let run = self.dir.path().join("run");
         fs::remove_dir_all(&run).unwrap();
         fs::create_dir(&run).unwrap();
         fs::write(run.join("ostree-booted"), "").unwrap();
         self.boots += 1;
         fs::write(run.join("boot-id"), format!("{:032}\n", self.boots)).unwrap();
-        self.deployment = self.first();
+        let sysroot = Sysroot::open(self.sysroot.path()).unwrap();
+        self.deployment = sysroot.directory(&sysroot.deployments().unwrap()[place].id);
     }
 
     pub fn run(&self, args: &[&str]) -> Output {

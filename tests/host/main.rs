@@ -8,6 +8,7 @@ mod deploy;
 mod etc;
 mod etc_merge;
 mod faults;
+mod health;
 mod kargs;
 mod not_applied;
 mod scene;
