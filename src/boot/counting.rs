@@ -9,12 +9,14 @@
 //!
 //! Whoever writes needs `/boot` writable: open the sysroot with its lock first.
 
-use std::path::Path;
+use std::fs;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result};
 use fn_error_context::context;
 use thiserror::Error;
 
+use super::esp::Esp;
 use super::grubenv::Grubenv;
 use super::mirror::{self, Counting};
 use super::{BootSetup, Bootloader, esp, grubenv_path, loader};
@@ -24,6 +26,10 @@ pub const MAX_TRIES: u32 = 9;
 const COUNTER: &str = "boot_counter";
 const SUCCESS: &str = "boot_success";
 const START: &str = "bowline_tries";
+/// GRUB's environment block below the ESP, where its own directory is on btrfs.
+pub const ESP_GRUBENV: &str = "EFI/bowline/grubenv";
+/// `BTRFS_SUPER_MAGIC` of statfs(2).
+const BTRFS: rustix::fs::FsWord = 0x9123_683e;
 
 /// Boots of an unproven deployment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -39,6 +45,14 @@ pub struct Tries {
 #[error("a deployment gets 1 to {MAX_TRIES} tries, not {0}")]
 pub struct BadTries(pub u32);
 
+/// GRUB cannot count there.
+#[derive(Debug, Error)]
+#[error(
+    "GRUB cannot write to btrfs, where {} is, and there is no EFI system partition to count on",
+    .0.display()
+)]
+pub struct NoCounter(pub PathBuf);
+
 /// Makes every boot of the default count from now on, so that what becomes the default next cannot
 /// boot uncounted. With [`Bootloader::None`] nothing is counted.
 ///
@@ -49,7 +63,7 @@ pub fn arm(sysroot: &Path, setup: &BootSetup, tries: u32) -> Result<()> {
         return Err(BadTries(tries).into());
     }
     match setup.bootloader {
-        Bootloader::Grub => change(sysroot, |env| {
+        Bootloader::Grub => change(sysroot, setup, |env| {
             env.set(START, &tries.to_string())?;
             env.set(COUNTER, &tries.to_string())?;
             Ok(env.set(SUCCESS, "0")?)
@@ -66,7 +80,7 @@ pub fn tries(sysroot: &Path, setup: &BootSetup, ostree: &str) -> Result<Option<T
         Bootloader::Grub => {
             let default = loader::entries(sysroot)?.into_iter().next();
             let counted = default.is_some_and(|(_, entry)| entry.ostree() == Some(ostree));
-            Ok(counter(sysroot)?.filter(|_| counted))
+            Ok(counter(sysroot, setup)?.filter(|_| counted))
         }
         Bootloader::SystemdBoot => esp::names::tries(esp::open(setup)?.path(), ostree),
         Bootloader::None => Ok(None),
@@ -77,7 +91,7 @@ pub fn tries(sysroot: &Path, setup: &BootSetup, ostree: &str) -> Result<Option<T
 #[context("Reading the boot counter")]
 pub fn armed(sysroot: &Path, setup: &BootSetup) -> Result<Option<Tries>> {
     match setup.bootloader {
-        Bootloader::Grub => counter(sysroot),
+        Bootloader::Grub => counter(sysroot, setup),
         Bootloader::SystemdBoot => esp::names::armed(esp::open(setup)?.path()),
         Bootloader::None => Ok(None),
     }
@@ -87,7 +101,7 @@ pub fn armed(sysroot: &Path, setup: &BootSetup) -> Result<Option<Tries>> {
 #[context("Marking the boot as good")]
 pub fn bless(sysroot: &Path, setup: &BootSetup, ostree: &str) -> Result<()> {
     match setup.bootloader {
-        Bootloader::Grub => change(sysroot, |env| {
+        Bootloader::Grub => change(sysroot, setup, |env| {
             clear(env);
             Ok(env.set(SUCCESS, "1")?)
         }),
@@ -102,8 +116,8 @@ pub fn bless(sysroot: &Path, setup: &BootSetup, ostree: &str) -> Result<()> {
 #[context("Disarming the boot counter")]
 pub fn disarm(sysroot: &Path, setup: &BootSetup) -> Result<()> {
     match setup.bootloader {
-        Bootloader::Grub if counter(sysroot)?.is_none() => Ok(()),
-        Bootloader::Grub => change(sysroot, |env| {
+        Bootloader::Grub if counter(sysroot, setup)?.is_none() => Ok(()),
+        Bootloader::Grub => change(sysroot, setup, |env| {
             clear(env);
             env.unset(SUCCESS);
             Ok(())
@@ -121,7 +135,7 @@ pub fn disarm(sysroot: &Path, setup: &BootSetup) -> Result<()> {
 pub fn settle(sysroot: &Path, setup: &BootSetup, counting: Counting) -> Result<()> {
     match (setup.bootloader, counting) {
         (Bootloader::Grub, Counting::Off) => disarm(sysroot, setup),
-        (Bootloader::Grub, Counting::Keep(tries)) if counter(sysroot)?.is_none() => {
+        (Bootloader::Grub, Counting::Keep(tries)) if counter(sysroot, setup)?.is_none() => {
             arm(sysroot, setup, tries)
         }
         (Bootloader::Grub, Counting::Fresh(tries)) => arm(sysroot, setup, tries),
@@ -130,9 +144,37 @@ pub fn settle(sysroot: &Path, setup: &BootSetup, counting: Counting) -> Result<(
     }
 }
 
+/// Where GRUB's environment block is, and the ESP for as long as it is used there.
+struct Block {
+    path: PathBuf,
+    esp: Option<Esp>,
+}
+
+/// GRUB can write no file on btrfs, so `install` puts the block on the ESP there.
+fn block(sysroot: &Path, setup: &BootSetup) -> Result<Block> {
+    let path = grubenv_path(sysroot);
+    let dir = path.parent().unwrap_or(sysroot);
+    let on_btrfs = rustix::fs::statfs(dir).is_ok_and(|found| found.f_type == BTRFS);
+    if !on_btrfs {
+        return Ok(Block { path, esp: None });
+    }
+    if setup.esp.is_none() {
+        return Err(NoCounter(path).into());
+    }
+    let esp = esp::open(setup)?;
+    Ok(Block {
+        path: esp.path().join(ESP_GRUBENV),
+        esp: Some(esp),
+    })
+}
+
 /// GRUB's counter, where it counts.
-fn counter(sysroot: &Path) -> Result<Option<Tries>> {
-    let env = Grubenv::read_or_new(&grubenv_path(sysroot))?;
+fn counter(sysroot: &Path, setup: &BootSetup) -> Result<Option<Tries>> {
+    let block = match block(sysroot, setup) {
+        Err(error) if error.is::<NoCounter>() => return Ok(None),
+        other => other?,
+    };
+    let env = Grubenv::read_or_new(&block.path)?;
     let Some(counter) = env.get(COUNTER).filter(|c| !c.is_empty()) else {
         return Ok(None);
     };
@@ -151,15 +193,26 @@ fn clear(env: &mut Grubenv) {
     env.unset(START);
 }
 
-fn change(sysroot: &Path, edit: impl FnOnce(&mut Grubenv) -> Result<()>) -> Result<()> {
-    let path = grubenv_path(sysroot);
-    let before = Grubenv::read(&path).ok().flatten();
-    let mut env = Grubenv::read_or_new(&path)?;
+fn change(
+    sysroot: &Path,
+    setup: &BootSetup,
+    edit: impl FnOnce(&mut Grubenv) -> Result<()>,
+) -> Result<()> {
+    let block = block(sysroot, setup)?;
+    let before = Grubenv::read(&block.path).ok().flatten();
+    let mut env = Grubenv::read_or_new(&block.path)?;
     edit(&mut env)?;
     if before.as_ref() == Some(&env) {
         return Ok(());
     }
-    env.write(&path).context("Is /boot writable?")
+    if let Some(dir) = block.path.parent() {
+        fs::create_dir_all(dir).with_context(|| format!("Making {}", dir.display()))?;
+    }
+    env.write(&block.path).context("Is /boot writable?")?;
+    match &block.esp {
+        Some(esp) => Ok(esp::sync(esp.path())?),
+        None => Ok(()),
+    }
 }
 
 #[cfg(test)]

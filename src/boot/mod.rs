@@ -22,7 +22,9 @@ pub mod mirror;
 mod setup;
 pub mod title;
 
-pub use counting::{MAX_TRIES, Tries, arm, armed, bless, disarm, settle, tries};
+pub use counting::{
+    ESP_GRUBENV, MAX_TRIES, NoCounter, Tries, arm, armed, bless, disarm, settle, tries,
+};
 pub use grubenv::{Grubenv, GrubenvError};
 pub use mirror::Counting;
 pub use setup::{BootSetup, Bootloader, grubenv_path};

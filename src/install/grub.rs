@@ -245,12 +245,13 @@ pub fn dir_name(at: &Path) -> &'static str {
     }
 }
 
-/// Writes GRUB's configuration and an empty environment block to a directory.
+/// Writes GRUB's configuration to a directory, and an environment block, unless there is one.
 #[context("Writing GRUB's configuration to {}", dir.display())]
-pub fn write_config(dir: &Path) -> Result<()> {
-    fs::create_dir_all(dir)?;
-    let grubenv = dir.join("grubenv");
-    Grubenv::read_or_new(&grubenv)?.write(&grubenv)?;
+pub fn write_config(dir: &Path, grubenv: &Path) -> Result<()> {
+    for dir in [Some(dir), grubenv.parent()].into_iter().flatten() {
+        fs::create_dir_all(dir)?;
+    }
+    Grubenv::read_or_new(grubenv)?.write(grubenv)?;
     Ok(fs::write(dir.join("grub.cfg"), boot::GRUB_CFG)?)
 }
 

@@ -2,7 +2,7 @@
 //! system partition, and the code that BIOS runs. Writes to no disk.
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result};
 use fn_error_context::context;
@@ -11,7 +11,8 @@ use super::InstallError;
 use super::choice::Boots;
 use super::embed::{self, BiosPlace, Embedding};
 use super::grub::{self, Grub};
-use crate::boot::Bootloader;
+use crate::boot::{self, Bootloader};
+use crate::config::install::RootFs;
 
 /// Where firmware looks for a boot loader that nobody told it about, on the EFI system partition.
 const BOOT_DIR: &str = "EFI/BOOT";
@@ -48,7 +49,7 @@ pub fn prepare(site: &Site<'_>) -> Result<Option<Embedding>> {
 }
 
 fn grub(site: &Site<'_>) -> Result<Option<Embedding>> {
-    grub::write_config(site.grub_dir)?;
+    grub::write_config(site.grub_dir, &grubenv(site)?)?;
     if site.boots.uefi {
         let grub = find(site, true)?;
         let file = grub.efi_name().context("GRUB for UEFI has no file name")?;
@@ -62,6 +63,18 @@ fn grub(site: &Site<'_>) -> Result<Option<Embedding>> {
     let grub = find(site, false)?;
     let (boot, core) = (grub.boot_sector()?, grub.core_image(&site.root)?);
     Ok(Some(embed::embed(&boot, &core, place)?))
+}
+
+/// Where the block goes in which GRUB counts boots: it cannot write to btrfs.
+fn grubenv(site: &Site<'_>) -> Result<PathBuf, InstallError> {
+    match (site.root.root_fs, site.boots.uefi) {
+        (RootFs::Btrfs, true) => Ok(site.esp.join(boot::ESP_GRUBENV)),
+        (RootFs::Btrfs, false) => Err(InstallError::unsupported(
+            "GRUB cannot write to btrfs, and so not count the boots of an update",
+            "choose --filesystem ext4, or --firmware both, which has an EFI system partition",
+        )),
+        (RootFs::Ext4 | RootFs::Xfs, _) => Ok(site.grub_dir.join("grubenv")),
+    }
 }
 
 /// Where systemd-boot is in a tree; signed ones end in `.signed`.

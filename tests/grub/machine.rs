@@ -14,11 +14,12 @@ use crate::kernel::kernel;
 
 const MODULES_DIR: &str = "/usr/lib/grub/i386-pc";
 /// What the core image needs beside [`GRUB_MODULES`] to find this disk and to load a kernel.
-const MODULES: [&str; 15] = [
+const MODULES: [&str; 16] = [
     "part_gpt",
     "ext2",
     "search",
     "search_label",
+    "search_fs_file",
     "memdisk",
     "tar",
     "biosdisk",

@@ -6,12 +6,12 @@ use std::io;
 
 use super::{Interrupted, Kind, UsageError, Verdict};
 use crate::agent::NotBooted;
-use crate::boot::GrubenvError;
 use crate::boot::esp::EspError;
 use crate::boot::kargs::KargError;
 use crate::boot::kargs_d::KargsDError;
 use crate::boot::kargs_edit::EditError;
 use crate::boot::mirror::MirrorError;
+use crate::boot::{GrubenvError, NoCounter};
 use crate::cli::image::{InUse, NotStored};
 use crate::cli::output::OutputClosed;
 use crate::config::ConfigError;
@@ -40,7 +40,7 @@ const FORMS: &str = "write an image as host/name:tag, host/name@sha256:… or TR
 /// Sorts an error by the first error in its chain, outermost first, whose type says something.
 pub fn classify(error: &anyhow::Error) -> Verdict {
     let known = error.chain().find_map(|cause| {
-        let table: [fn(&(dyn StdError + 'static)) -> Option<Verdict>; 22] = [
+        let table: [fn(&(dyn StdError + 'static)) -> Option<Verdict>; 23] = [
             |e| e.downcast_ref().map(usage),
             |e| e.downcast_ref().map(interrupted),
             |e| e.downcast_ref().and_then(source),
@@ -54,6 +54,7 @@ pub fn classify(error: &anyhow::Error) -> Verdict {
             |e| e.downcast_ref().map(tool),
             |e| e.downcast_ref().map(esp),
             |e| e.downcast_ref().map(mirror),
+            |e| e.downcast_ref().map(no_counter),
             |e| e.downcast_ref().and_then(grubenv),
             |e| e.downcast_ref().map(unsuitable),
             |e| e.downcast_ref().map(not_stored),
@@ -287,6 +288,13 @@ fn esp(error: &EspError) -> Verdict {
              what there is",
         ),
     }
+}
+
+fn no_counter(_: &NoCounter) -> Verdict {
+    Verdict::hint(
+        Kind::Unsupported,
+        "boot with UEFI, or put /boot on ext4 or XFS; updates are held back until then",
+    )
 }
 
 fn mirror(error: &MirrorError) -> Verdict {
