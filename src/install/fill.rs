@@ -51,6 +51,7 @@ pub struct Deployed {
 #[context("Fetching {}", wanted.image.imgref)]
 pub async fn fetch(sysroot: &LockedSysroot, wanted: &Wanted) -> Result<Fetched> {
     wanted.progress.event(Event::Phase(Phase::Resolve));
+    deploy::preflight(&sysroot.deployments()?, wanted.stateroot.as_deref())?;
     let repo = sysroot.repo()?;
     let imgref = &wanted.image.imgref;
     let source = transport::open(imgref, &wanted.source).await;

@@ -3,10 +3,12 @@
 //! and files below `boot/grub` go out. Never runs grub-install or grub-mkconfig.
 
 use std::fs;
+use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result};
 use fn_error_context::context;
+use uuid::Uuid;
 
 use super::InstallError;
 use crate::boot::{self, Grubenv};
@@ -219,9 +221,12 @@ impl Work {
             true => root.join("var/tmp"),
             false => root.join("var"),
         };
-        let path = at.join(format!("bowline-grub-{}", std::process::id()));
-        bulk::remove(&path)?;
-        fs::create_dir_all(&path).with_context(|| format!("Creating {}", path.display()))?;
+        let path = at.join(format!("bowline-grub-{}", Uuid::new_v4()));
+        let what = || format!("Creating {}", path.display());
+        fs::create_dir_all(&at).with_context(what)?;
+        // Never one that is there already: others may write here, too.
+        let made = fs::DirBuilder::new().mode(0o700).create(&path);
+        made.with_context(what)?;
         Ok(Self { path })
     }
 }

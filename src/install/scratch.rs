@@ -11,11 +11,12 @@
 
 use std::fs::{self, File};
 use std::io::ErrorKind;
-use std::os::unix::fs::DirBuilderExt as _;
+use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 use fn_error_context::context;
+use rustix::fs::{Mode, OFlags};
 
 use super::InstallError;
 use crate::image::Digest;
@@ -42,7 +43,7 @@ impl Scratch {
             Err(error) if error.kind() == ErrorKind::AlreadyExists => {}
             other => other?,
         }
-        let lock = File::from(sys::fs::open_dir_path(&path)?);
+        let lock = own_directory(&path)?;
         if !sys::fs::try_lock(&lock)? {
             return Err(InstallError::Busy(path).into());
         }
@@ -101,6 +102,19 @@ impl Scratch {
     }
 }
 
+/// Opens the directory, if it is ours: its place may be writable for others, who could have put a
+/// link or a directory of theirs there.
+fn own_directory(path: &Path) -> Result<File> {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let meta = fs::symlink_metadata(path)?;
+    let ours = meta.is_dir() && meta.uid() == rustix::process::geteuid().as_raw();
+    if !ours || meta.mode() & 0o022 != 0 {
+        let text = format!("{} belongs to somebody else: remove it", path.display());
+        return Err(InstallError::Options(text).into());
+    }
+    Ok(File::from(rustix::fs::open(path, flags, Mode::empty())?))
+}
+
 impl Drop for Scratch {
     fn drop(&mut self) {
         if self.keep {
@@ -113,5 +127,52 @@ impl Drop for Scratch {
                 tracing::warn!("{} is left: {error:#}", self.path.display());
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_not_ours_is_neither_used_nor_emptied() {
+        let place = tempfile::tempdir().unwrap();
+        let target = Path::new("/dev/x");
+        let scratch = Scratch::open(place.path(), target).unwrap();
+        let path = scratch.path.clone();
+        let busy = Scratch::open(place.path(), target).unwrap_err();
+        assert_eq!(busy.downcast_ref(), Some(&InstallError::Busy(path.clone())));
+        drop(scratch);
+        assert!(!path.exists());
+        let other = place.path().join("other");
+        fs::create_dir(&other).unwrap();
+        fs::write(other.join("file"), "theirs").unwrap();
+        std::os::unix::fs::symlink(&other, &path).unwrap();
+        let error = Scratch::open(place.path(), target).unwrap_err();
+        assert!(matches!(
+            error.downcast_ref(),
+            Some(InstallError::Options(_))
+        ));
+        assert!(other.join("file").exists());
+        fs::remove_file(&path).unwrap();
+        fs::create_dir(&path).unwrap();
+        rustix::fs::chmod(&path, Mode::from_raw_mode(0o777)).unwrap();
+        assert!(Scratch::open(place.path(), target).is_err());
+    }
+
+    #[test]
+    fn what_was_fetched_stays_for_the_next_try() {
+        let place = tempfile::tempdir().unwrap();
+        let target = Path::new("/dev/x");
+        let mut scratch = Scratch::open(place.path(), target).unwrap();
+        fs::create_dir(scratch.join("sysroot")).unwrap();
+        fs::write(scratch.join("root.img"), "").unwrap();
+        scratch.keep();
+        drop(scratch);
+        let again = Scratch::open(place.path(), target).unwrap();
+        assert!(again.join("sysroot").exists());
+        assert!(!again.join("root.img").exists());
+        again.finish().unwrap();
+        assert_eq!(place.path().read_dir().unwrap().count(), 0);
     }
 }
