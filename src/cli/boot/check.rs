@@ -25,7 +25,7 @@ const ROOT: &str = "/";
 /// Judges this boot.
 pub fn run(context: &Context) -> Result<Outcome> {
     let settings = settings(context).health;
-    let (facts, store) = look(context, &settings)?;
+    let (facts, store) = super::patiently(super::PATIENCE, || look(context, &settings))?;
     let situation = machine::assess(&facts);
     tracing::info!("{situation:?}");
     let steps = machine::begin(&facts, &situation);

@@ -20,7 +20,8 @@ pub fn run(context: &Context) -> Result<Outcome> {
     let sysroot = Sysroot::open(&context.sysroot)?;
     let setup = BootSetup::read(sysroot.path())?;
     let store = host::store(&sysroot);
-    let facts = agent::facts(&sysroot, &setup, &store, settings.tries)?;
+    let look = || agent::facts(&sysroot, &setup, &store, settings.tries);
+    let facts = super::patiently(super::PATIENCE, look)?;
     drop(sysroot);
     let steps = machine::good(&facts);
     carry_out(&steps, &store, || super::locked(context))?;

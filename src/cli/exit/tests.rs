@@ -3,14 +3,17 @@
 use anyhow::{Context as _, anyhow};
 
 use super::*;
+use crate::agent::NotBooted;
 use crate::cli::OutputClosed;
 use crate::cli::image::{InUse, NotStored};
 use crate::config::ConfigError;
 use crate::deploy::DeployError;
+use crate::health::BadImage;
 use crate::image::{Digest, ImageReference, ManifestError, OstreeImageReference};
 use crate::pull::{LayerFailure, Unsuitable};
 use crate::repo::LayerError;
 use crate::sysroot::SysrootError;
+use crate::upgrade::KnownBad;
 use crate::{transport, trust};
 
 /// Exit code and lines of an error.
@@ -378,6 +381,21 @@ fn an_image_that_the_policy_refuses() {
     let (code, text) = seen(pulling(denied));
     assert_eq!(code, 4, "{text}");
     assert!(text.contains("\nhint: follow the image under"), "{text}");
+}
+
+#[test]
+fn an_image_that_failed_here_before_and_a_boot_of_another_machine() {
+    let bad = BadImage {
+        reason: "check 10-db failed".into(),
+        ..BadImage::default()
+    };
+    let (code, text) = seen(KnownBad(Box::new(bad)).into());
+    assert_eq!(code, 4, "{text}");
+    assert!(
+        text.contains("check 10-db failed\nhint: choose another image, or"),
+        "{text}"
+    );
+    assert_eq!(seen(NotBooted("/s".into()).into()).0, 7);
 }
 
 #[test]
