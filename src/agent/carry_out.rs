@@ -8,7 +8,7 @@ use anyhow::{Result, bail};
 use fn_error_context::context;
 
 use super::machine::Step;
-use crate::boot::{self, BootSetup, Bootloader, Counting, loader};
+use crate::boot::{self, BootSetup, Counting, loader};
 use crate::health::Store;
 use crate::sys::watched;
 use crate::sysroot::{LockedSysroot, SysrootError};
@@ -43,8 +43,9 @@ pub fn carry_out(
 fn write(sysroot: &LockedSysroot, step: &Step) -> Result<()> {
     let (root, setup) = (sysroot.path(), BootSetup::read(sysroot.path())?);
     match step {
-        Step::Arm(tries) if setup.bootloader == Bootloader::Grub => boot::arm(root, &setup, *tries),
-        Step::Arm(_) | Step::Remember(_) | Step::Reboot => Ok(()),
+        // libostree may turn the links that the ESP's entries name, too: all that boots counts.
+        Step::Arm(tries) => boot::arm(root, &setup, *tries),
+        Step::Remember(_) | Step::Reboot => Ok(()),
         Step::Recount(tries) => boot::settle(root, &setup, Counting::Fresh(*tries)),
         Step::Mirror => boot::settle(root, &setup, Counting::AsIs),
         Step::Settle => boot::settle(root, &setup, Counting::Off),
