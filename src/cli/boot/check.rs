@@ -24,6 +24,7 @@ const ROOT: &str = "/";
 
 /// Judges this boot.
 pub fn run(context: &Context) -> Result<Outcome> {
+    note_missed(context);
     let settings = settings(context).health;
     let (facts, store) = super::patiently(super::PATIENCE, || look(context, &settings))?;
     let situation = machine::assess(&facts);
@@ -45,6 +46,15 @@ pub fn run(context: &Context) -> Result<Outcome> {
     let (facts, store) = look(context, &settings)?;
     let decision = machine::decide(&facts, &situation, &found);
     conclude(&facts, decision, &found, &store, context, &settings)
+}
+
+/// Forgets what was staged once it is here, or keeps why it is not: libostree's own note of that
+/// goes early in this boot. Nobody waits for it.
+fn note_missed(context: &Context) {
+    let sysroot = Sysroot::open_locked(&context.sysroot);
+    if let Err(error) = sysroot.and_then(|sysroot| sysroot.settle_staged_record()) {
+        tracing::info!("{error:#}");
+    }
 }
 
 fn look(context: &Context, settings: &Health) -> Result<(Facts, Store)> {
