@@ -40,7 +40,7 @@ Not enough space.
 Not supported on this host.
 .TP
 9
-A check found something wrong with the image (\fBcontainer lint\fR).
+A check found something wrong with the image (\fBcontainer lint\fR), or with this boot (\fBboot check\fR).
 .TP
 75
 Settings or conditions did not allow it now (\fBupgrade \-\-unattended\fR).

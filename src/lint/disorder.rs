@@ -57,9 +57,8 @@ pub(super) fn boot(rootfs: &Rootfs) -> Result<Vec<String>> {
 pub(super) fn run_tmp(rootfs: &Rootfs) -> Result<Vec<String>> {
     let mut findings = Vec::new();
     for top in ["run", "tmp"] {
-        // Programs that build images leave empty directories to mount on.
         rootfs.walk(top, |node| {
-            if node.kind != FileType::Directory && !is_marker(node) {
+            if node.kind != FileType::Directory && !is_left(node) {
                 findings.push(format!("{} is not seen on a host: remove it", node.name()));
             }
             Ok(true)
@@ -68,9 +67,9 @@ pub(super) fn run_tmp(rootfs: &Rootfs) -> Result<Vec<String>> {
     Ok(few(findings))
 }
 
-/// What podman and buildah show to tell programs that they run in a container.
-fn is_marker(node: &Node) -> bool {
-    node.path.as_os_str() == "run/.containerenv"
+/// Programs that build images leave empty directories and files in /run, to mount on.
+fn is_left(node: &Node) -> bool {
+    node.kind == FileType::RegularFile && node.size == 0 && node.path.starts_with("run")
 }
 
 pub(super) fn builder(rootfs: &Rootfs) -> Result<Vec<String>> {

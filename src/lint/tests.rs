@@ -33,6 +33,7 @@ fn good() -> tempfile::TempDir {
     }
     symlink("sysroot/ostree", root.join("ostree")).unwrap();
     for (path, text) in [
+        ("run/systemd/resolve/stub-resolv.conf", ""),
         ("usr/lib/modules/6.1/vmlinuz", "kernel"),
         ("usr/lib/modules/6.1/initramfs.img", "initramfs"),
         ("usr/lib/modules/6.1-leftover/modules.dep", ""),
@@ -252,7 +253,7 @@ fn each_damage_is_found_by_its_check_alone() {
         ),
         (
             "nonempty-run-tmp",
-            |r| write(r, "run/lock/file", ""),
+            |r| write(r, "run/lock/file", "x"),
             "/run/lock/file is not seen",
         ),
         (
