@@ -333,6 +333,17 @@ pub fn conclude(facts: &Facts, decision: Decision, outcome: &Outcome) -> Vec<Ste
     }
 }
 
+/// What follows where a boot could not be judged: its record cannot be written, say, because `/var`
+/// is not there. What the bootloader counted, and will count again, may be left to it: a boot on
+/// trial ends, and its tries too, as there is something else to boot then.
+pub fn unjudged(facts: &Facts, situation: &Situation) -> Vec<Step> {
+    let counted = facts.counter.is_some_and(|tries| tries.done > 0);
+    match situation {
+        Situation::OnTrial { .. } if counted && facts.fallback().is_some() => vec![Step::Reboot],
+        _ => Vec::new(),
+    }
+}
+
 /// The steps of `boot ok`: what runs is good.
 pub fn good(facts: &Facts) -> Vec<Step> {
     let mut record = facts.record.clone();
@@ -388,7 +399,8 @@ fn go_back(facts: &Facts, trial: &Trial) -> Vec<Step> {
     steps
 }
 
-/// From here on the image is bad, and its trial only has to be wound up.
+/// From here on the image is bad, and its trial only has to be wound up. Where another deployment
+/// is of the same image, such as before a change of kernel arguments, that image is not to blame.
 fn give_up(facts: &Facts, record: &mut Record, trial: &mut Trial) {
     trial.failed = true;
     let (check, reason) = trial.verdict();
@@ -396,6 +408,10 @@ fn give_up(facts: &Facts, record: &mut Record, trial: &mut Trial) {
         true => facts.default_image(),
         false => trial.image.clone(),
     };
+    let others = facts.order.iter().filter(|e| e.id != trial.deployment);
+    if others.into_iter().any(|e| e.image.digest == image.digest) {
+        return;
+    }
     record.remember_bad(BadImage {
         image,
         when: facts.now,

@@ -9,6 +9,8 @@ use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
+use crate::boot::MAX_TRIES;
+
 /// The version that this program writes. A higher one only adds fields.
 const VERSION: u32 = 1;
 /// The largest record that is read, in bytes; one full of bad images has about 40000.
@@ -243,6 +245,7 @@ impl TrialImage {
 
 impl Trial {
     fn bound(&mut self) {
+        self.tries = self.tries.clamp(1, MAX_TRIES);
         self.image.bound();
         bound(&mut self.deployment);
         bound(&mut self.boot_id);

@@ -50,6 +50,18 @@ pub fn checks(root: &Path, class: Class) -> Result<Vec<Script>> {
     scripts(root, &dirs)
 }
 
+/// Runs all checks of one class in their order, `time` each at most. Where they cannot be found,
+/// that is a red check: nobody knows what they would have said.
+pub fn run_checks(root: &Path, class: Class, time: Duration) -> Vec<CheckResult> {
+    match checks(root, class) {
+        Ok(scripts) => scripts.iter().map(|s| s.check(class, time)).collect(),
+        Err(error) => {
+            let name = format!("{}.d", class.name());
+            vec![CheckResult::new(&name, class, Some(format!("{error:#}")))]
+        }
+    }
+}
+
 /// The hooks for an occasion, sorted by name.
 #[context("Looking for hooks")]
 pub fn hooks(root: &Path, occasion: Occasion) -> Result<Vec<Script>> {
@@ -215,6 +227,25 @@ mod tests {
         let red = hooks(root, Occasion::Bad).unwrap();
         assert_eq!(names(&red, root), ["usr/lib/bowline/on-bad.d/b"]);
         assert_eq!(checks(&root.join("none"), Class::Wanted).unwrap(), []);
+    }
+
+    #[test]
+    fn checks_that_cannot_be_found_are_red() {
+        let dir = tempfile::tempdir().unwrap();
+        let (root, time) = (dir.path(), Duration::from_secs(20));
+        let place = "usr/lib/bowline/check.d/required.d";
+        script(root, &format!("{place}/0"), "exit 0");
+        let results = run_checks(root, Class::Required, time);
+        assert_eq!(results, [CheckResult::new("0", Class::Required, None)]);
+        for number in 1..=MAX_PROGRAMS {
+            fs::write(root.join(place).join(number.to_string()), "").unwrap();
+        }
+        let results = run_checks(root, Class::Required, time);
+        assert_eq!((results.len(), &*results[0].name), (1, "required.d"));
+        let red = results[0].red.as_deref().unwrap_or_default();
+        assert!(red.contains("holds more than 200 programs"), "{red}");
+        assert_eq!(results[0].class, Class::Required);
+        assert_eq!(run_checks(root, Class::Wanted, time), []);
     }
 
     #[test]

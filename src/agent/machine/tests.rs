@@ -239,3 +239,47 @@ fn the_last_check_that_failed_is_kept_once_per_try() {
         "check 10-db failed: no database"
     );
 }
+
+#[test]
+fn a_boot_that_cannot_be_judged_ends_where_its_end_is_counted() {
+    let both = &["new", "old"][..];
+    let failed = Trial {
+        failed: true,
+        reached: 3,
+        ..trial()
+    };
+    for (booted, order, counter, trial, ends) in [
+        ("new", both, Some((2, 1)), Some(trial()), true),
+        ("new", both, Some((0, 3)), Some(trial()), true),
+        ("new", both, Some((2, 1)), None, true),
+        // It could go on for ever.
+        ("new", both, Some((3, 0)), Some(trial()), false),
+        ("new", both, None, Some(trial()), false),
+        ("new", &["new"], Some((2, 1)), Some(trial()), false),
+        ("new", both, Some((2, 1)), Some(failed), false),
+        // Not what is on trial.
+        ("old", both, Some((2, 1)), Some(trial()), false),
+        ("old", both, Some((0, 3)), Some(trial()), false),
+        ("old", &["old"], None, None, false),
+    ] {
+        let facts = facts(booted, order, counter, trial);
+        let steps = unjudged(&facts, &assess(&facts));
+        assert_eq!(steps == [Step::Reboot], ends, "{facts:?}");
+        assert!(ends || steps.is_empty(), "{steps:?}");
+    }
+}
+
+#[test]
+fn an_image_that_runs_with_other_arguments_is_not_bad() {
+    let mut facts = facts("old", &["new", "old"], Some((0, 3)), Some(trial()));
+    facts.order[1].image = image("new");
+    let steps = begin(&facts, &Situation::FellBack);
+    let Some(Step::Remember(record)) = steps.last() else {
+        panic!("{steps:?}")
+    };
+    assert_eq!(record.bad, []);
+    assert_eq!(
+        record.last.as_ref().map(|event| event.kind),
+        Some(EventKind::FellBack)
+    );
+}

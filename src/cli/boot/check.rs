@@ -22,30 +22,45 @@ use crate::sysroot::Sysroot;
 /// The running system, whose checks and hooks these are.
 const ROOT: &str = "/";
 
-/// Judges this boot.
+/// Judges this boot. One on trial that cannot be judged ends all the same, where its end is counted.
 pub fn run(context: &Context) -> Result<Outcome> {
     note_missed(context);
     let settings = settings(context).health;
     let (facts, store) = super::patiently(super::PATIENCE, || look(context, &settings))?;
     let situation = machine::assess(&facts);
     tracing::info!("{situation:?}");
-    let steps = machine::begin(&facts, &situation);
+    let judged = judge(context, &settings, &facts, &store, &situation);
+    if let Err(error) = &judged {
+        let steps = machine::unjudged(&facts, &situation);
+        if !steps.is_empty() {
+            tracing::error!("{error:#}; this boot on trial ends unjudged: rebooting");
+        }
+        carry_out(&steps, &store, || super::locked(context))?;
+    }
+    judged
+}
+
+fn judge(
+    context: &Context,
+    settings: &Health,
+    facts: &Facts,
+    store: &Store,
+    situation: &Situation,
+) -> Result<Outcome> {
+    let steps = machine::begin(facts, situation);
     let leaves = steps.contains(&Step::Reboot);
-    let (before, after) = (
-        facts.record,
-        do_all(&steps, &store, context, &settings, None),
-    );
-    say_begun(&situation, &before, &after?, &settings, context)?;
+    let after = do_all(&steps, store, context, settings, None)?;
+    say_begun(situation, &facts.record, &after, settings, context)?;
     if leaves {
         return Ok(Outcome::Found);
     }
-    let results = checks(context, &settings)?;
+    let results = checks(context, settings);
     news::checks(&results);
     say_results(&results, context)?;
     let found = first_red(&results);
-    let (facts, store) = look(context, &settings)?;
-    let decision = machine::decide(&facts, &situation, &found);
-    conclude(&facts, decision, &found, &store, context, &settings)
+    let (facts, store) = look(context, settings)?;
+    let decision = machine::decide(&facts, situation, &found);
+    conclude(&facts, decision, &found, &store, context, settings)
 }
 
 /// Forgets what was staged once it is here, or keeps why it is not: libostree's own note of that
@@ -133,29 +148,27 @@ fn say_begun(
 }
 
 /// All checks: built-in ones, those that are required, those that are wanted.
-fn checks(context: &Context, settings: &Health) -> Result<Vec<CheckResult>> {
-    let mut results = builtin::run(Path::new(ROOT), settings);
-    results.extend(ask_registry(context, settings)?);
-    for class in [Class::Required, Class::Wanted] {
-        for script in scripts::checks(Path::new(ROOT), class)? {
-            results.push(script.check(class, settings.check_timeout));
-        }
+fn checks(context: &Context, settings: &Health) -> Vec<CheckResult> {
+    let root = Path::new(ROOT);
+    let mut results = builtin::run(root, settings);
+    if let Some(class) = builtin::class(settings.registry) {
+        let red = ask_registry(context, settings).unwrap_or_else(|e| Some(format!("{e:#}")));
+        results.push(CheckResult::new("registry", class, red));
     }
-    Ok(results)
+    for class in [Class::Required, Class::Wanted] {
+        results.extend(scripts::run_checks(root, class, settings.check_timeout));
+    }
+    results
 }
 
-fn ask_registry(context: &Context, settings: &Health) -> Result<Option<CheckResult>> {
-    let Some(class) = builtin::class(settings.registry) else {
-        return Ok(None);
-    };
+/// Why the registry is red; a system that follows no image needs none.
+fn ask_registry(context: &Context, settings: &Health) -> Result<Option<String>> {
     let deployments = Sysroot::open(&context.sysroot)?.deployments()?;
     let Ok((_, image)) = deploy::followed(&deployments, None) else {
         return Ok(None);
     };
     let (options, time) = (context.plain_source_options(), settings.check_timeout);
-    let asked =
-        context.block_on(async { Ok(registry::check(&image.imgref, &options, time).await) });
-    Ok(Some(CheckResult::new("registry", class, asked?)))
+    context.block_on(async { Ok(registry::check(&image.imgref, &options, time).await) })
 }
 
 fn say_results(results: &[CheckResult], context: &Context) -> Result<()> {

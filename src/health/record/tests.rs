@@ -72,6 +72,15 @@ fn records_of_other_versions_are_understood() {
         (last.kind, &*last.image.digest),
         (EventKind::Unknown, "sha256:2")
     );
+    for (written, read) in [("0", 1), ("3", 3), ("9", 9), ("4000000000", 9)] {
+        let text = format!(r#"{{"trial": {{"deployment": "os/abc.0", "tries": {written}}}}}"#);
+        let record = Record::parse(text.as_bytes()).unwrap();
+        assert_eq!(
+            record.trial.unwrap().tries,
+            read,
+            "what no bootloader counts"
+        );
+    }
     for broken in ["", "7", "{", r#"{"bad": 1}"#] {
         assert!(Record::parse(broken.as_bytes()).is_err(), "{broken}");
     }
