@@ -11,12 +11,13 @@
 //! goes on.
 
 use std::fs::{self, File, OpenOptions};
-use std::io::Write as _;
+use std::io::{Read as _, Write as _};
 use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result};
 use fn_error_context::context;
+use rustix::fs::OFlags;
 use tokio::task::yield_now;
 
 use super::bootupd::{self, Bootupd};
@@ -29,8 +30,8 @@ use super::{InstallError, check_root, firmware, grub, keys, loader, place, takeo
 use crate::boot::{BootSetup, Bootloader};
 use crate::config::InstallConfig;
 use crate::progress::{Event, Phase};
-use crate::sys::bulk;
 use crate::sys::namespace::MountNamespace;
+use crate::sys::{self, bulk};
 
 /// What was replaced, below the root.
 const KEPT: &str = "ostree/bowline/before";
@@ -90,14 +91,18 @@ fn mount_boot(tree: &Path, boot: &Volume, config: &InstallConfig) -> Result<()> 
         None => format!("UUID={}", boot.uuid),
     };
     let line = format!("{spec} /boot {} defaults 0 2\n", boot.kind.name());
-    let path = tree.join("etc/fstab");
-    let old = fs::read_to_string(&path).unwrap_or_default();
-    let gap = if old.is_empty() || old.ends_with('\n') {
-        ""
-    } else {
-        "\n"
+    append_line(tree, "etc/fstab", &line)
+}
+
+/// Adds a line to a file of the tree. The image may have a link there, which leads nowhere else.
+fn append_line(tree: &Path, path: &str, line: &str) -> Result<()> {
+    let mut file = sys::fs::open_within(tree, path, OFlags::APPEND, 0o644)?;
+    let mut old = Vec::new();
+    file.read_to_end(&mut old)?;
+    let gap = match old.last() {
+        None | Some(b'\n') => "",
+        Some(_) => "\n",
     };
-    let mut file = OpenOptions::new().append(true).create(true).open(path)?;
     Ok(file.write_all(format!("{gap}{line}").as_bytes())?)
 }
 
@@ -227,4 +232,29 @@ fn write_synced(path: &Path, bytes: &[u8]) -> Result<()> {
     let mut file = File::create(path)?;
     file.write_all(bytes)?;
     Ok(file.sync_all()?)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::symlink;
+
+    use super::*;
+
+    #[test]
+    fn a_line_is_added_inside_the_tree() {
+        let (tree, host) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        fs::create_dir(tree.path().join("etc")).unwrap();
+        let add = |line| append_line(tree.path(), "etc/fstab", line);
+        let read = |path: &str| fs::read_to_string(tree.path().join(path)).unwrap();
+        add("a\n").unwrap();
+        add("b").unwrap();
+        add("c\n").unwrap();
+        assert_eq!(read("etc/fstab"), "a\nb\nc\n");
+        fs::write(host.path().join("fstab"), "of the host\n").unwrap();
+        fs::remove_file(tree.path().join("etc/fstab")).unwrap();
+        let outside = host.path().join("fstab");
+        symlink(&outside, tree.path().join("etc/fstab")).unwrap();
+        add("d\n").unwrap_err();
+        assert_eq!(fs::read_to_string(outside).unwrap(), "of the host\n");
+    }
 }

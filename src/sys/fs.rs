@@ -6,7 +6,7 @@ use std::io::{self, Read, Write as _};
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 
-use rustix::fs::{AtFlags, CWD, Dir, FileType, FlockOperation, Mode, OFlags};
+use rustix::fs::{AtFlags, CWD, Dir, FileType, FlockOperation, Mode, OFlags, ResolveFlags};
 use rustix::io::Errno;
 
 /// Opens a directory below `at`.
@@ -135,6 +135,26 @@ pub fn replace(path: &Path, content: &[u8], mode: u32) -> io::Result<()> {
     file.sync_all()?;
     std::fs::rename(&new, path)?;
     File::open(dir)?.sync_all()
+}
+
+/// Opens a file of the tree at `root` for reading and writing, made with `mode` where it is missing.
+/// Links are resolved within the tree, absolute ones from its root, so that nothing outside of it is
+/// ever opened. With [`OFlags::TRUNC`] it is emptied, with [`OFlags::APPEND`] writing goes to its end.
+pub fn open_within(root: &Path, path: &str, flags: OFlags, mode: u32) -> io::Result<File> {
+    let flags = flags | OFlags::RDWR | OFlags::CREATE | OFlags::CLOEXEC;
+    let root = open_dir_path(root)?;
+    let (mode, within) = (Mode::from_raw_mode(mode), ResolveFlags::IN_ROOT);
+    let fd = rustix::fs::openat2(root, path, flags, mode, within)?;
+    Ok(File::from(fd))
+}
+
+/// Makes a directory of the tree at `root` unless it is there; the one above it must be. Links are
+/// resolved as in [`open_within`].
+pub fn ensure_dir_within(root: &Path, above: &str, name: &str) -> io::Result<()> {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let (root, mode) = (open_dir_path(root)?, Mode::empty());
+    let above = rustix::fs::openat2(root, above, flags, mode, ResolveFlags::IN_ROOT)?;
+    ensure_dir(above, name)
 }
 
 /// Bytes that an unprivileged user may still write on the file system of `file`.
