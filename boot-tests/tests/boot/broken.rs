@@ -97,8 +97,7 @@ fn fixed(vm: &mut Vm, registry: &Registry, story: &Story) -> Result<()> {
     vm.ok(&format!(
         "for n in $(seq 600); do {good} && exit; sleep 0.2; done; exit 1"
     ))?;
-    vm.reboot()?;
-    runs_version(vm, "3")
+    Ok(())
 }
 
 /// One broken version after another on the same host, and a fixed one at the end.
