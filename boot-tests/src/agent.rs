@@ -13,7 +13,7 @@ use base64::{Engine, engine::general_purpose::STANDARD};
 const SCRIPT: &str = r#"
 port=/dev/virtio-ports/agent
 exec 3<>$port
-deployment=$(grep -o 'ostree=[^ ]*' /proc/cmdline)
+deployment=$(basename "$(readlink -f "/sysroot$(grep -o 'ostree=[^ ]*' /proc/cmdline | cut -d= -f2)")")
 echo "READY $(cat /proc/sys/kernel/random/boot_id) ${deployment:-none}" >&3
 while IFS= read -r line <&3; do
     out=$(mktemp) err=$(mktemp)
@@ -67,7 +67,7 @@ pub struct Output {
 /// A line from the guest, or the reason for there being none.
 #[derive(Debug)]
 pub enum Said {
-    /// A boot got as far as the agent: its boot id and its `ostree=` argument.
+    /// A boot got as far as the agent: its boot id, and the deployment's directory, COMMIT.SERIAL.
     Ready(String, String),
     /// A command ended.
     Done(Output),
@@ -150,7 +150,7 @@ mod tests {
 
     #[test]
     fn lines_are_read_as_they_were_meant() {
-        let said = parse("READY 1234 ostree=/ostree/boot.1/debian/ab/0").unwrap();
+        let said = parse("READY 1234 0a1b2c.0").unwrap();
         assert!(matches!(said, Some(Said::Ready(boot, _)) if boot == "1234"));
         let Some(Said::Done(output)) = parse("DONE 3 .aGVsbG8= .").unwrap() else {
             panic!("no output");

@@ -67,7 +67,7 @@ struct Running {
 pub struct Boot {
     /// The kernel's identity of this boot.
     pub id: String,
-    /// The `ostree=` argument of the deployment that runs.
+    /// The deployment that runs, as COMMIT.SERIAL.
     pub deployment: String,
 }
 

@@ -38,8 +38,13 @@ fn comes_back(vm: &mut Vm, old: &str, most: u32) -> Result<u32> {
 /// Takes a version that is broken, and sees it go away. The host runs version 1 before and after.
 fn broken(vm: &mut Vm, registry: &Registry, story: &Story, kind: &str, tries: u32) -> Result<()> {
     story.tell(&format!("version `{kind}` is released; the host takes it"));
-    let old = vm.ok("grep -o 'ostree=[^ ]*' /proc/cmdline")?;
     let before = status(vm)?;
+    let running = &before["status"]["booted"]["ostree"];
+    let old = format!(
+        "{}.{}",
+        running["checksum"].as_str().context("A commit runs")?,
+        running["deploySerial"]
+    );
     registry.release(kind, "stable")?;
     vm.ok("bowline upgrade")?;
     vm.begin("systemctl reboot")?;
