@@ -13,7 +13,10 @@ use base64::{Engine, engine::general_purpose::STANDARD};
 const SCRIPT: &str = r#"
 port=/dev/virtio-ports/agent
 exec 3<>$port
-deployment=$(basename "$(readlink -f "/sysroot$(grep -o 'ostree=[^ ]*' /proc/cmdline | cut -d= -f2)")")
+# The argument of the kernel names a link, and what that leads to may change soon after the boot.
+for directory in /sysroot/ostree/deploy/*/deploy/*.*/; do
+    [ "$directory" -ef / ] && deployment=$(basename "$directory")
+done
 echo "READY $(cat /proc/sys/kernel/random/boot_id) ${deployment:-none}" >&3
 while IFS= read -r line <&3; do
     out=$(mktemp) err=$(mktemp)
