@@ -4,15 +4,14 @@
 
 use std::fs::{self, File};
 use std::io::ErrorKind;
-use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result};
 use fn_error_context::context;
 use rustix::fs::{CWD, RenameFlags};
 
-use super::InstallError;
 use super::request::Existing;
+use super::{InstallError, mounts};
 use crate::sys::bulk;
 use crate::sysroot::{self, LockedSysroot, Sysroot};
 
@@ -29,6 +28,18 @@ pub fn refuse_booted(root: &Path) -> Result<(), InstallError> {
     match root == Path::new("/") && Path::new(BOOTED_MARK).exists() {
         true => Err(InstallError::Options(
             "this system boots from an image already: `bowline rebase IMAGE` changes which".into(),
+        )),
+        false => Ok(()),
+    }
+}
+
+/// Refuses to remove the files of the system that runs: what installs is among them.
+pub fn refuse_wiping_itself(root: &Path, existing: Existing) -> Result<(), InstallError> {
+    match root == Path::new("/") && existing == Existing::Wipe {
+        true => Err(InstallError::Options(
+            "this system runs from /, so that cannot be wiped: `bowline install to-existing-root` \
+             takes it over, and leaves its files beside the new system"
+                .into(),
         )),
         false => Ok(()),
     }
@@ -78,7 +89,7 @@ fn make_room(root: &Path, existing: Existing) -> Result<()> {
             let path = root.into();
             Err(InstallError::NotEmpty { path, found }.into())
         }
-        Existing::Wipe => clear(root, root),
+        Existing::Wipe => clear(root, root, &mounts_below(root)?),
         Existing::Refuse | Existing::Keep => Ok(()),
     }
 }
@@ -103,34 +114,29 @@ fn contents(root: &Path) -> Result<Vec<String>> {
     Ok(found)
 }
 
-/// Removes everything below `dir` but what is mounted there; of what is mounted, `boot` alone.
-fn clear(root: &Path, dir: &Path) -> Result<()> {
-    let device = fs::metadata(dir)?.dev();
+/// Places of mounts below a root.
+fn mounts_below(root: &Path) -> Result<Vec<PathBuf>> {
+    let places = mounts::table()?.into_iter().map(|mount| mount.place);
+    Ok(places
+        .filter(|p| p != root && p.starts_with(root))
+        .collect())
+}
+
+/// Removes everything below `dir` but what is mounted there, however deep; of what is mounted,
+/// `boot` alone. `mounts` are the places of mounts below `root`.
+fn clear(root: &Path, dir: &Path, mounts: &[PathBuf]) -> Result<()> {
     for path in read_dir(dir)? {
-        let meta = fs::symlink_metadata(&path)?;
-        let is_boot = path == root.join("boot");
-        if is_boot || (meta.is_dir() && has_mounts(&path, device)?) {
-            if is_boot || meta.dev() == device {
-                clear(root, &path)?;
-            }
-        } else if meta.dev() == device && !path.ends_with("lost+found") {
+        let is_dir = fs::symlink_metadata(&path)?.is_dir();
+        let is_boot = is_dir && path == root.join("boot");
+        let is_mount = mounts.contains(&path);
+        let is_above = mounts.iter().any(|m| *m != path && m.starts_with(&path));
+        if is_boot || (is_above && !is_mount) {
+            clear(root, &path, mounts)?;
+        } else if !is_mount && !path.ends_with("lost+found") {
             bulk::remove(&path)?;
         }
     }
     Ok(())
-}
-
-/// Whether something else is mounted at a directory, or right below it.
-fn has_mounts(dir: &Path, device: u64) -> Result<bool> {
-    if fs::symlink_metadata(dir)?.dev() != device {
-        return Ok(true);
-    }
-    for path in read_dir(dir)? {
-        if fs::symlink_metadata(&path)?.dev() != device {
-            return Ok(true);
-        }
-    }
-    Ok(false)
 }
 
 fn read_dir(dir: &Path) -> Result<Vec<PathBuf>> {
@@ -213,10 +219,54 @@ mod tests {
     #[test]
     fn a_root_is_cleared_but_for_what_is_not_its_own() {
         let dir = tree(&["etc/x", "boot/grub/x", "lost+found/x"]);
-        clear(dir.path(), dir.path()).unwrap();
+        clear(dir.path(), dir.path(), &[]).unwrap();
         assert_eq!(contents(dir.path()).unwrap(), [""; 0]);
         assert!(dir.path().join("lost+found/x").exists());
         assert!(dir.path().join("boot").exists());
+    }
+
+    #[test]
+    fn other_file_systems_stay_wherever_they_are_mounted() {
+        let kept = [
+            "boot/efi/EFI/x",
+            "srv/x",
+            "var/lib/db/data/x",
+            "var/lib/db/data/y/z",
+        ];
+        let own = [
+            "boot/vmlinuz",
+            "etc/x",
+            "var/lib/x",
+            "var/lib/db/x",
+            "var/x",
+        ];
+        let dir = tree(&[&kept[..], &own].concat());
+        let root = dir.path();
+        let mounts = ["boot", "boot/efi", "srv", "var/lib/db/data"].map(|place| root.join(place));
+        clear(root, root, &mounts).unwrap();
+        for path in kept {
+            assert!(root.join(path).exists(), "{path}");
+        }
+        for path in own {
+            assert!(!root.join(path).exists(), "{path}");
+        }
+    }
+
+    #[test]
+    fn a_link_at_boot_is_not_followed() {
+        let (dir, other) = (tree(&["etc/x"]), tree(&["vmlinuz"]));
+        std::os::unix::fs::symlink(other.path(), dir.path().join("boot")).unwrap();
+        clear(dir.path(), dir.path(), &[]).unwrap();
+        assert!(other.path().join("vmlinuz").exists());
+        assert!(fs::symlink_metadata(dir.path().join("boot")).is_err());
+    }
+
+    #[test]
+    fn a_running_system_is_not_wiped() {
+        let refused = |root: &str, existing| refuse_wiping_itself(Path::new(root), existing);
+        assert!(refused("/", Existing::Wipe).is_err());
+        assert_eq!(refused("/", Existing::Keep), Ok(()));
+        assert_eq!(refused("/mnt", Existing::Wipe), Ok(()));
     }
 
     #[test]

@@ -126,6 +126,23 @@ impl Target {
         Ok(words)
     }
 
+    /// Whether a plain file begins with anything but zeros: data may have no signature.
+    pub fn has_data(&self) -> Result<bool> {
+        let mut start = Vec::new();
+        let mut file = &self.file;
+        file.seek(SeekFrom::Start(0))?;
+        file.take(MIB).read_to_end(&mut start)?;
+        Ok(!self.is_block && start.iter().any(|byte| *byte != 0))
+    }
+
+    /// Refuses a disk that somebody began to use since it was opened.
+    pub fn check_unused(&self) -> Result<()> {
+        match self.is_block {
+            true => check_disk(&self.path, self.file.metadata()?.rdev()).map(drop),
+            false => Ok(()),
+        }
+    }
+
     /// Takes away what is on it: partition tables first, so that nothing boots from now on.
     #[context("Wiping {}", self.path.display())]
     pub fn wipe(&self) -> Result<()> {
@@ -318,6 +335,10 @@ mod tests {
         let (_dir, path) = file(8 * MIB);
         let target = Target::open(&path).unwrap();
         assert_eq!(target.signatures().unwrap(), [""; 0]);
+        assert!(!target.has_data().unwrap());
+        target.write(MIB - 1, b"x").unwrap();
+        assert!(target.has_data().unwrap());
+        target.zero(0, MIB).unwrap();
         let table = Tool::new("sfdisk").args(["--quiet", "--no-tell-kernel"]);
         table
             .arg(&path)

@@ -138,7 +138,10 @@ fn check_blank(target: &Target, wipe: bool) -> Result<()> {
         tracing::info!("an installation that was interrupted is begun anew");
         return Ok(());
     }
-    let found = target.signatures()?;
+    let mut found = target.signatures()?;
+    if found.is_empty() && target.has_data()? {
+        found.push("data of an unknown kind".into());
+    }
     if found.is_empty() || wipe {
         return Ok(());
     }
@@ -186,6 +189,8 @@ async fn write(
         esp::make(&scratch.join("esp"), &image, place.size, target.sector())?;
     }
     yield_now().await;
+    // Fetching took its time.
+    target.check_unused()?;
     target.wipe()?;
     let root = format::Root {
         kind: disk.choice.root_fs,

@@ -44,6 +44,7 @@ pub async fn to_mounted(request: &MountedRequest) -> Result<Installed> {
     check_root()?;
     takeover::refuse_booted(&request.root)?;
     let site = MountedRoot::look(&request.root)?;
+    takeover::refuse_wiping_itself(&site.path, request.existing)?;
     let wanted = &request.wanted;
     let possible = site.possible(&wanted.arch);
     // Refused before anything is changed, as far as that does not depend on the image.
