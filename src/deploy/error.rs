@@ -38,7 +38,7 @@ pub enum DeployError {
     /// A kernel argument that the bootloader cannot hand to the kernel as it is.
     #[error(
         "the kernel argument {arg} cannot be passed on by GRUB: it reads boot loader entries as \
-         script and would take the {character:?} for its own"
+         script and would take the {character} for its own"
     )]
     Obstacle {
         /// The argument.
@@ -48,7 +48,7 @@ pub enum DeployError {
     },
     /// A name of the image that the bootloader cannot show.
     #[error(
-        "the image calls itself {title:?}, and GRUB cannot read a boot entry with {character:?} in \
+        "the image calls itself {title:?}, and GRUB cannot read a boot entry with {character} in \
          its title"
     )]
     Title {
@@ -69,7 +69,7 @@ pub enum DeployError {
         root: PathBuf,
     },
     /// A name that cannot be a stateroot.
-    #[error("{0:?} cannot be the name of a stateroot")]
+    #[error("{0:?} cannot be the name of a stateroot: letters, digits and -_.+@:~,% can be in one")]
     StaterootName(String),
 }
 

@@ -243,8 +243,7 @@ fn refuse_title(title: &str) -> Result<(), DeployError> {
 /// The named stateroot, else that of the booted deployment, else of the next boot.
 fn stateroot(all: &[Deployment], named: Option<&str>) -> Result<String, DeployError> {
     if let Some(name) = named {
-        let legal = !name.is_empty() && !name.starts_with('.') && !name.contains(['/', '\0', '\n']);
-        return match legal {
+        return match is_stateroot_name(name) {
             true => Ok(name.into()),
             false => Err(DeployError::StaterootName(name.into())),
         };
@@ -253,6 +252,13 @@ fn stateroot(all: &[Deployment], named: Option<&str>) -> Result<String, DeployEr
     Ok(home
         .map_or(DEFAULT_STATEROOT, |d| d.id.stateroot.as_str())
         .into())
+}
+
+/// Whether a stateroot may have this name: it is a directory, and part of the argument `ostree=` on a
+/// kernel command line that GRUB reads as script.
+fn is_stateroot_name(name: &str) -> bool {
+    let plain = |c: char| c.is_alphanumeric() || "-_.+@:~,%".contains(c);
+    !name.is_empty() && !name.starts_with('.') && name.chars().all(plain)
 }
 
 /// libostree's rule for what a new deployment leaves in the boot list

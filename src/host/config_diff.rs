@@ -176,8 +176,10 @@ fn compare(told: &mut ConfigChange, [before, after]: [PathBuf; 2]) -> Result<()>
     let count = |tag| diff.iter_all_changes().filter(|c| c.tag() == tag).count();
     told.lines_added = count(ChangeTag::Insert);
     told.lines_removed = count(ChangeTag::Delete);
+    // A line break in a name must not make a line of the diff.
+    let path = told.path.replace(char::is_control, "?");
     let name = |side: &Option<Side>, prefix: &str| match side {
-        Some(side) if side.kind == "file" => format!("{prefix}{}", told.path),
+        Some(side) if side.kind == "file" => format!("{prefix}{path}"),
         _ => "/dev/null".into(),
     };
     let names = (name(&told.before, "/usr"), name(&told.after, ""));
@@ -259,6 +261,7 @@ mod tests {
         write("etc/latin1", b"\xe4\n", 0o644);
         write("etc/large", &vec![b'x'; (1 << 20) + 1], 0o644);
         write("etc/new.d/file", b"n\n", 0o644);
+        write("etc/odd\n+name", b"o\n", 0o644);
         write("usr/etc/gone", b"g\n", 0o644);
         write("usr/etc/retyped", b"r\n", 0o644);
         symlink("same", dir.path().join("etc/retyped")).unwrap();
@@ -284,6 +287,7 @@ mod tests {
                 ("mode", Changed, None, false),
                 ("new.d", Added, None, false),
                 ("new.d/file", Added, None, true),
+                ("odd\n+name", Added, None, true),
                 ("retyped", Changed, None, true),
                 ("secret", Changed, Some(NotShown::Private), false),
                 ("text", Changed, None, true),
@@ -296,17 +300,19 @@ mod tests {
             "--- /usr/etc/text\n+++ /etc/text\n@@ -1,2 +1,2 @@\n a\n-b\n+c\n\
              \\ No newline at end of file\n"
         );
-        let retyped = changes[7].diff.as_deref().unwrap();
+        let odd = changes[7].diff.as_deref().unwrap();
+        assert!(odd.contains("+++ /etc/odd?+name\n"), "{odd}");
+        let retyped = changes[8].diff.as_deref().unwrap();
         assert!(retyped.contains("+++ /dev/null\n"), "{retyped}");
         assert_eq!(
-            changes[7].after.as_ref().unwrap().target.as_deref(),
+            changes[8].after.as_ref().unwrap().target.as_deref(),
             Some("same")
         );
     }
 
     #[test]
     fn secrets_are_shown_only_when_asked_for() {
-        let secret = diff(true).swap_remove(8);
+        let secret = diff(true).swap_remove(9);
         assert_eq!(secret.not_shown, None);
         assert!(secret.diff.unwrap().ends_with("-old\n+new\n"));
     }

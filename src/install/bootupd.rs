@@ -2,12 +2,14 @@
 //! own static configuration, and updates it later. The deployed tree and the mounted root come in;
 //! the disk boots. See <https://github.com/coreos/bootupd>.
 
+use std::io;
 use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 use fn_error_context::context;
 
 use crate::sys::namespace::MountNamespace;
+use crate::sys::tree::FileTree;
 
 /// What bootupd installs from, in the tree.
 const UPDATES: &str = "usr/lib/bootupd/updates";
@@ -27,6 +29,11 @@ pub struct Bootupd<'a> {
     pub generic: bool,
     /// Write no UUID of the file system into its configuration.
     pub skip_uuid: bool,
+}
+
+/// Whether a tree that is not deployed yet has what bootupd would install.
+pub fn has_updates(tree: &dyn FileTree) -> io::Result<bool> {
+    Ok(!tree.entries(UPDATES)?.is_empty())
 }
 
 /// Whether a tree brings bootupd, and what it would install.

@@ -2,7 +2,7 @@
 //! architecture, in this order. Pure.
 
 use super::InstallError;
-use super::partition::{Layout, MIB, PartitionPlan};
+use super::partition::{Layout, MIB, MIN_ROOT, PartitionPlan};
 use super::request::{DiskRequest, Wanted};
 use crate::boot::Bootloader;
 use crate::boot::kargs::{Karg, KargError, KernelArgs};
@@ -146,6 +146,11 @@ impl DiskChoice {
                 "choose --firmware uefi",
             ));
         }
+        let root = request.root_size.or(config.root_size);
+        if let Some(small) = root.filter(|size| *size < MIN_ROOT) {
+            let text = format!("a root partition of {small} bytes holds no system: {MIN_ROOT} do");
+            return Err(InstallError::Options(text));
+        }
         let esp = match boots.loader {
             Bootloader::SystemdBoot => ESP_KERNELS,
             Bootloader::Grub | Bootloader::None => ESP_SMALL,
@@ -157,7 +162,7 @@ impl DiskChoice {
             layout: Layout {
                 bios: boots.bios,
                 esp: boots.uefi.then_some(esp),
-                root: request.root_size.or(config.root_size),
+                root,
                 arch: request.wanted.arch.clone(),
             },
         })

@@ -27,6 +27,9 @@ pub enum InstallError {
         /// What was found in it.
         found: Vec<String>,
     },
+    /// A mounted root holds an image-based system already; nothing can be put beside it.
+    #[error("{} has deployments of an image-based system already", .0.display())]
+    Deployed(PathBuf),
     /// There is no such file or device.
     #[error("{} does not exist", .0.display())]
     NoTarget(PathBuf),
@@ -36,7 +39,7 @@ pub enum InstallError {
     /// A partition, where a whole disk is needed.
     #[error("{} is a partition, not a whole disk", .0.display())]
     Partition(PathBuf),
-    /// A disk that is mounted or otherwise used.
+    /// A disk, or a file behind a loop device, that is mounted or otherwise used.
     #[error("{} is in use: it, or a partition of it, is mounted or belongs to another device", .0.display())]
     InUse(PathBuf),
     /// Another installation writes to the same place.

@@ -9,7 +9,7 @@ use anyhow::{Context as _, Result};
 use fn_error_context::context;
 
 use super::request::Wanted;
-use super::{InstallError, choice};
+use super::{InstallError, bootupd, choice};
 use crate::boot::{BootSetup, Bootloader};
 use crate::config::InstallConfig;
 use crate::deploy::{self, Decision, Wish};
@@ -111,8 +111,8 @@ pub fn config(
 }
 
 /// Deploys the fetched image; it follows what the request says. `root` are the kernel arguments that
-/// lead to the root file system. Where `esp` names a directory, kernel and boot entry are mirrored to it
-/// for systemd-boot.
+/// lead to the root file system, `loader` is what will boot it. Where `esp` names a directory, kernel
+/// and boot entry are mirrored to it for systemd-boot.
 #[context("Deploying {}", wanted.image.imgref)]
 pub fn deploy(
     sysroot: &LockedSysroot,
@@ -120,6 +120,7 @@ pub fn deploy(
     fetched: &Fetched,
     config: &InstallConfig,
     root: &[String],
+    loader: Bootloader,
     esp: Option<&Path>,
 ) -> Result<Deployed> {
     wanted.progress.event(Event::Phase(Phase::Deploy));
@@ -139,7 +140,9 @@ pub fn deploy(
         kargs: choice::edits(root, config, wanted)?,
     };
     let tree = sysroot.tree_facts(&fetched.record.commit)?;
-    let plan = deploy::plan(&deploy::snapshot(sysroot)?, &wish, &tree)?;
+    let mut host = deploy::snapshot(sysroot)?;
+    host.bootloader = judge(loader, sysroot, fetched)?;
+    let plan = deploy::plan(&host, &wish, &tree)?;
     let Decision::Deploy(mut plan) = plan else {
         let taken = format!("{} has deployments already", sysroot.path().display());
         return Err(InstallError::Options(taken).into());
@@ -155,6 +158,16 @@ pub fn deploy(
         tree: sysroot.directory(&id),
         kargs: plan.kargs,
         id,
+    })
+}
+
+/// The boot loader whose rules boot entries must follow: what our GRUB cannot read is refused before
+/// anything is deployed. Another GRUB, from bootupd, has rules of its own.
+fn judge(loader: Bootloader, sysroot: &LockedSysroot, fetched: &Fetched) -> Result<Bootloader> {
+    let tree = sysroot.commit_tree(&fetched.record.commit)?;
+    Ok(match loader {
+        Bootloader::Grub if bootupd::has_updates(&tree)? => Bootloader::None,
+        loader => loader,
     })
 }
 

@@ -21,7 +21,7 @@ const TAIL: u64 = MIB;
 /// Size of the BIOS boot partition in bytes; GRUB's core image is far smaller.
 const BIOS_BOOT: u64 = MIB;
 /// A root file system below this size (bytes) cannot hold any system.
-const MIN_ROOT: u64 = 64 * MIB;
+pub const MIN_ROOT: u64 = 64 * MIB;
 
 /// What a partition is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

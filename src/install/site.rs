@@ -61,12 +61,11 @@ impl MountedRoot {
     pub fn look(path: &Path) -> Result<Self> {
         let path = match fs::canonicalize(path) {
             Ok(path) => path,
-            Err(_) => return Err(InstallError::NoTarget(path.into()).into()),
+            Err(_) => return Err(not_mounted(path, "does not exist")),
         };
         let mounts = mounts::table()?;
         let Some(root) = mounts::at(&mounts, &path) else {
-            let text = format!("{} is no mount point", path.display());
-            return Err(InstallError::Options(text).into());
+            return Err(not_mounted(&path, "is no mount point"));
         };
         let boot = mounts::at(&mounts, &path.join("boot"));
         if boot.is_some_and(is_fat) {
@@ -111,7 +110,8 @@ impl MountedRoot {
         let esp = match self.esp {
             Some(_) => Ok(()),
             None => Err(format!(
-                "no EFI system partition is mounted at {0}/boot/efi or {0}/efi",
+                "no EFI system partition is mounted at {0}/boot/efi or {0}/efi: mount it there, or \
+                     choose --bootloader none",
                 self.path.display().to_string().trim_end_matches('/')
             )),
         };
@@ -152,6 +152,14 @@ impl Volume {
         let uuid = uuid.with_context(|| format!("the file system at {place} has no UUID"))?;
         Ok(Self { kind, uuid, device })
     }
+}
+
+fn not_mounted(path: &Path, what: &str) -> anyhow::Error {
+    let text = format!(
+        "{} {what}: name the directory where the root file system is mounted",
+        path.display()
+    );
+    InstallError::Options(text).into()
 }
 
 fn is_fat(mount: &Mount) -> bool {

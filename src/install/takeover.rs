@@ -79,9 +79,7 @@ fn make_room(root: &Path, existing: Existing) -> Result<()> {
         .read_dir()
         .is_ok_and(|mut dir| dir.next().is_some());
     if deployed && existing != Existing::Wipe {
-        let found = vec!["deployments of an image-based system".into()];
-        let path = root.into();
-        return Err(InstallError::NotEmpty { path, found }.into());
+        return Err(InstallError::Deployed(root.into()).into());
     }
     let found = contents(root)?;
     match existing {

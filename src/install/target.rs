@@ -1,7 +1,7 @@
 //! The disk or plain file that is installed to. A path comes in; its size, what it holds already,
 //! and writing at offsets go out. Opening changes nothing.
 
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, File, Metadata, OpenOptions};
 use std::io::{self, ErrorKind, Read as _, Seek as _, SeekFrom, Write as _};
 use std::os::unix::fs::{FileExt as _, FileTypeExt as _, MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
@@ -52,6 +52,8 @@ impl Target {
         let mut sector = 512;
         if is_block {
             sector = check_disk(&path, meta.rdev())?;
+        } else if is_in_loop(&meta) {
+            return Err(InstallError::InUse(path).into());
         }
         let file = OpenOptions::new().read(true).write(true).open(&path);
         let mut file = file.with_context(|| format!("Opening {}", path.display()))?;
@@ -139,6 +141,9 @@ impl Target {
     pub fn check_unused(&self) -> Result<()> {
         match self.is_block {
             true => check_disk(&self.path, self.file.metadata()?.rdev()).map(drop),
+            false if is_in_loop(&self.file.metadata()?) => {
+                Err(InstallError::InUse(self.path.clone()).into())
+            }
             false => Ok(()),
         }
     }
@@ -235,6 +240,8 @@ impl Target {
 /// holds its lock, for a moment after each change.
 const LOCK_TRIES: u32 = 50;
 const LOCK_PAUSE: Duration = Duration::from_millis(200);
+/// How often a file behind a loop device is looked at again.
+const LOOP_TRIES: u32 = 5;
 
 /// Takes the lock of a target; false where another installation holds it.
 fn lock(file: &File, is_block: bool) -> io::Result<bool> {
@@ -248,6 +255,32 @@ fn lock(file: &File, is_block: bool) -> io::Result<bool> {
         thread::sleep(LOCK_PAUSE);
     }
     Ok(false)
+}
+
+/// Whether a plain file is behind a loop device, where it may be mounted; one that was unmounted just
+/// now may be held for a moment more.
+fn is_in_loop(file: &Metadata) -> bool {
+    let is_same = |found: &Metadata| (found.dev(), found.ino()) == (file.dev(), file.ino());
+    for _ in 0..LOOP_TRIES {
+        let mut behind = files_in_loops().into_iter();
+        if !behind.any(|path| fs::metadata(path).is_ok_and(|found| is_same(&found))) {
+            return false;
+        }
+        thread::sleep(LOCK_PAUSE);
+    }
+    true
+}
+
+/// The files behind all loop devices (loop(4)); none where there are no such devices.
+fn files_in_loops() -> Vec<PathBuf> {
+    let Ok(disks) = fs::read_dir("/sys/block") else {
+        return Vec::new();
+    };
+    let file = |disk: PathBuf| fs::read_to_string(disk.join("loop/backing_file")).ok();
+    let files = disks.flatten().filter_map(|disk| file(disk.path()));
+    files
+        .map(|name| name.trim_end_matches('\n').into())
+        .collect()
 }
 
 /// The next range at or behind `at` that is no hole.

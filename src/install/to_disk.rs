@@ -55,7 +55,8 @@ pub async fn to_disk(request: &DiskRequest) -> Result<Installed> {
     let esp = scratch.join("esp");
     fs::create_dir(&esp)?;
     let mirror = (boots.loader == Bootloader::SystemdBoot).then_some(&*esp);
-    let deployed = fill::deploy(&sysroot, wanted, &fetched, &config, &root, mirror)?;
+    let loader = boots.loader;
+    let deployed = fill::deploy(&sysroot, wanted, &fetched, &config, &root, loader, mirror)?;
     if let Some(root_keys) = &wanted.root_keys {
         keys::write(&deployed.tree, root_keys)?;
     }

@@ -62,7 +62,8 @@ pub async fn to_mounted(request: &MountedRequest) -> Result<Installed> {
         .as_ref()
         .filter(|_| boots.loader == Bootloader::SystemdBoot);
     let mirror = esp.map(|esp| esp.path.as_path());
-    let deployed = fill::deploy(&sysroot, wanted, &fetched, &config, &root, mirror)?;
+    let loader = boots.loader;
+    let deployed = fill::deploy(&sysroot, wanted, &fetched, &config, &root, loader, mirror)?;
     if let Some(root_keys) = &wanted.root_keys {
         keys::write(&deployed.tree, root_keys)?;
     }

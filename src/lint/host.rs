@@ -87,12 +87,15 @@ pub(super) fn policy(rootfs: &Rootfs) -> Result<Vec<String>> {
     Ok(if is_file { Vec::new() } else { vec![told] })
 }
 
+pub(super) fn os_release_text(rootfs: &Rootfs) -> Result<Option<String>> {
+    match rootfs.text("usr/lib/os-release")? {
+        Some(text) => Ok(Some(text)),
+        None => rootfs.text("etc/os-release"),
+    }
+}
+
 pub(super) fn os_release(rootfs: &Rootfs) -> Result<Vec<String>> {
-    let text = match rootfs.text("usr/lib/os-release")? {
-        Some(text) => Some(text),
-        None => rootfs.text("etc/os-release")?,
-    };
-    let Some(text) = text else {
+    let Some(text) = os_release_text(rootfs)? else {
         return Ok(vec![
             "there is no /usr/lib/os-release: see os-release(5)".into(),
         ]);

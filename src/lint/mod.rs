@@ -106,7 +106,7 @@ const fn warning(
 }
 
 /// All checks, the fatal ones first.
-pub const CHECKS: [Check; 18] = [
+pub const CHECKS: [Check; 19] = [
     fatal("kernel", "There is exactly one kernel.", boot::kernel),
     fatal(
         "initramfs",
@@ -161,6 +161,11 @@ pub const CHECKS: [Check; 18] = [
         boot::readonly,
     ),
     warning("os-release", "The image says what it is.", host::os_release),
+    warning(
+        "grub",
+        "GRUB can read the image's name and kernel arguments.",
+        settings::grub,
+    ),
     warning(
         "var-tmpfiles",
         "What is in /var is made by tmpfiles.d.",

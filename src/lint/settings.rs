@@ -3,9 +3,12 @@
 
 use anyhow::{Error, Result};
 
+use super::host;
 use super::rootfs::Rootfs;
 use crate::boot::kargs_d::{ImageKargs, KargsDError};
+use crate::boot::title;
 use crate::config::{self, ConfigError, InstallConfig};
+use crate::image;
 
 pub(super) fn kargs(rootfs: &Rootfs) -> Result<Vec<String>> {
     told(ImageKargs::read(&rootfs.tree), |error| {
@@ -14,7 +17,7 @@ pub(super) fn kargs(rootfs: &Rootfs) -> Result<Vec<String>> {
 }
 
 pub(super) fn install(rootfs: &Rootfs) -> Result<Vec<String>> {
-    let loaded = InstallConfig::load(&rootfs.tree, &crate::image::host_arch());
+    let loaded = InstallConfig::load(&rootfs.tree, &image::host_arch());
     told(loaded, |error| error.is::<ConfigError>())
 }
 
@@ -22,6 +25,29 @@ pub(super) fn settings(rootfs: &Rootfs) -> Result<Vec<String>> {
     told(config::load_from(&rootfs.tree), |error| {
         error.is::<ConfigError>()
     })
+}
+
+/// What would be refused where our GRUB boots the host. What cannot be parsed is told elsewhere.
+pub(super) fn grub(rootfs: &Rootfs) -> Result<Vec<String>> {
+    let refused = "which GRUB would take for its own: only hosts with systemd-boot take this image";
+    let mut told = Vec::new();
+    let title = host::os_release_text(rootfs)?;
+    let title = title.and_then(|text| title::of_os_release(&text));
+    let title = title.and_then(|title| Some((title::grub_obstacle(&title)?, title)));
+    if let Some((character, title)) = title {
+        told.push(format!(
+            "the image calls itself {title} in /usr/lib/os-release, with {character}, {refused}"
+        ));
+    }
+    let args = ImageKargs::read(&rootfs.tree).unwrap_or_default();
+    for arg in args.for_arch(&image::host_arch()).iter() {
+        if let Some(character) = arg.grub_obstacle() {
+            told.push(format!(
+                "the kernel argument {arg} has {character}, {refused}"
+            ));
+        }
+    }
+    Ok(told)
 }
 
 /// What a parser says is a finding; what cannot be read at all is an error.

@@ -86,7 +86,7 @@ type Damage = fn(&Path);
 
 #[test]
 fn each_damage_is_found_by_its_check_alone() {
-    let damages: [(&str, Damage, &str); 32] = [
+    let damages: [(&str, Damage, &str); 34] = [
         (
             "kernel",
             |r| fs::remove_file(r.join("usr/lib/modules/6.1/vmlinuz")).unwrap(),
@@ -225,6 +225,19 @@ fn each_damage_is_found_by_its_check_alone() {
             "os-release",
             |r| fs::remove_file(r.join("usr/lib/os-release")).unwrap(),
             "there is no /usr/lib/os-release",
+        ),
+        (
+            "grub",
+            |r| {
+                let text = "ID=x\nVERSION_ID=1\nPRETTY_NAME=\"X; Y\"\n";
+                write(r, "usr/lib/os-release", text);
+            },
+            "the image calls itself X; Y in /usr/lib/os-release, with ;",
+        ),
+        (
+            "grub",
+            |r| write(r, "usr/lib/bowline/kargs.d/x.yaml", "kargs: [x=$y]\n"),
+            "the kernel argument x=$y has $",
         ),
         (
             "var-tmpfiles",

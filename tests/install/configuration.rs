@@ -78,5 +78,5 @@ fn a_mounted_tree_is_read_as_it_is() {
     let start = format!("error: {}/2.toml:2: unknown field `karg`", dir.display());
     assert!(said.starts_with(&start), "{said}");
     let output = print(&scene, &["--root", "/nowhere"]);
-    assert_eq!(output.status.code(), Some(1));
+    assert_eq!(output.status.code(), Some(2));
 }

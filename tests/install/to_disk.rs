@@ -3,7 +3,7 @@
 use std::fs;
 use std::io::Read as _;
 
-use std::os::unix::fs::MetadataExt as _;
+use std::os::unix::fs::{FileExt as _, MetadataExt as _};
 use std::os::unix::process::ExitStatusExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -242,9 +242,43 @@ fn what_cannot_be_is_refused_before_the_disk_is_touched() {
         &["--bootloader", "systemd-boot", "--firmware", "bios"][..],
         &["--generic-image", "--firmware", "uefi"],
         &["--root-size", "many"],
+        &["--root-size", "1M"],
         &["--karg", "ostree=x"],
+        &["--stateroot", "a b"],
+        &["--root-ssh-authorized-keys", "/nonexistent"],
     ] {
         scene.refuses(2, args);
+    }
+    // Not a file system, but not ours to destroy either.
+    let disk = scene.disk(512 * MIB);
+    fs::OpenOptions::new()
+        .write(true)
+        .open(disk)
+        .unwrap()
+        .write_all_at(b"QFI\xfb", 0)
+        .unwrap();
+    let said = scene.refuses(2, &[]);
+    assert!(said.contains("data of an unknown kind"), "{said}");
+}
+
+#[test]
+fn what_grub_could_not_read_is_refused() {
+    let bad_name = "file /usr/lib/os-release 0 0 644 PRETTY_NAME=\"a;b\"\\n";
+    let bad_karg = "file /usr/lib/bowline/kargs.d/a.yaml 0 0 644 kargs: [\"x=$y\"]\\n";
+    let bad_own = "file /usr/lib/bowline/install/a.yaml 0 0 644 kargs: [\"x=$y\"]\\n";
+    for (lines, args) in [
+        ("", &["--karg", "x=$y"][..]),
+        (bad_name, &[]),
+        (bad_karg, &[]),
+        (bad_own, &[]),
+    ] {
+        let Some(scene) = Scene::new(lines) else {
+            return;
+        };
+        scene.disk(512 * MIB);
+        let said = scene.refuses(7, args);
+        assert!(said.contains("GRUB"), "{said}");
+        scene.installs(&[args, &["--bootloader", "none"]].concat());
     }
 }
 

@@ -98,6 +98,20 @@ fn files_of_another_system_are_kept_or_refused() {
 }
 
 #[test]
+fn a_mounted_disk_image_is_not_destroyed() {
+    let Some(scene) = Scene::new("") else { return };
+    let root = scene.mounted(256 * MIB);
+    fs::write(root.0.join("file"), "stays").unwrap();
+    let file = scene.path("root.ext4");
+    let output = scene.install(&["to-disk", file.to_str().unwrap(), "--wipe"]);
+    let said = stderr(&output);
+    assert_eq!(output.status.code(), Some(2), "{said}");
+    assert!(said.contains("is in use"), "{said}");
+    drop(root);
+    run("e2fsck", &["-fn", file.to_str().unwrap()]);
+}
+
+#[test]
 fn an_interrupted_installation_goes_on() {
     let Some(scene) = Scene::new("") else { return };
     let root = scene.mounted(256 * MIB);

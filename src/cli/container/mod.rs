@@ -30,6 +30,11 @@ fn lint(args: &LintArgs, context: &Context) -> Result<Outcome> {
         let hint = "`bowline container lint --list` names them";
         return Err(error.hint(hint).into());
     }
+    if !args.rootfs.is_dir() {
+        let error = UsageError::new(format!("{} is no directory", args.rootfs.display()));
+        let hint = "name the root of the image's file system with --rootfs";
+        return Err(error.hint(hint).into());
+    }
     let report = lint::run(&args.rootfs, &args.skip)?;
     context.print(&format(args.format, render::report, &report)?)?;
     Ok(outcome(&report, args.fatal_warnings))

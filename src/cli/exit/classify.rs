@@ -246,6 +246,11 @@ fn install(error: &InstallError) -> Verdict {
             Kind::Usage,
             "with --replace alongside it stays beside the new system, with --replace wipe it goes",
         ),
+        E::Deployed(_) => Verdict::hint(
+            Kind::Usage,
+            "let it follow another image with `bowline rebase --sysroot DIR IMAGE`, or begin anew \
+             with `bowline install to-filesystem --replace wipe`",
+        ),
         E::NoTarget(_) => Verdict::hint(
             Kind::Usage,
             "name a disk, or make a file of the size of a disk: `truncate -s 10G FILE`",
@@ -261,7 +266,8 @@ fn install(error: &InstallError) -> Verdict {
         ),
         E::InUse(_) => Verdict::hint(
             Kind::Usage,
-            "unmount it; `lsblk` shows what uses it. The disk of the running system is taken over \
+            "unmount it, and detach a file from its loop device (`losetup --detach`); `lsblk` \
+             shows what uses it. The disk of the running system is taken over \
              by `bowline install to-existing-root`",
         ),
         E::Busy(_) => Verdict::hint(Kind::Busy, "wait until the other installation is done"),

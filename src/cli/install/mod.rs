@@ -121,15 +121,21 @@ fn wanted(args: &SystemArgs, context: &Context) -> Result<Wanted> {
 /// Reads public keys; a file without any would lock everybody out.
 fn read_keys(path: &Path) -> Result<String> {
     let what = || format!("Reading the public keys in {}", path.display());
-    let size = fs::metadata(path).with_context(what)?.len();
     let wrong = |text: &str| UsageError::new(format!("{} {text}", path.display()));
+    if !path.is_file() {
+        let hint = "name a file with public keys, such as ~/.ssh/id_ed25519.pub";
+        return Err(wrong("is no file").hint(hint).into());
+    }
+    let size = fs::metadata(path).with_context(what)?.len();
     if size > MAX_KEYS {
         return Err(wrong("is too large for a file of public keys").into());
     }
     let keys = fs::read_to_string(path).with_context(what)?;
     let is_key = |line: &str| !line.trim().is_empty() && !line.trim_start().starts_with('#');
     if !keys.lines().any(is_key) {
-        return Err(wrong("holds no public key").into());
+        return Err(
+            wrong("holds no public key: each line is one, as in a file that ends in .pub").into(),
+        );
     }
     if keys.contains("PRIVATE KEY") {
         return Err(wrong("holds a private key: name the file that ends in .pub").into());

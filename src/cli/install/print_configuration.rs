@@ -4,6 +4,7 @@
 use anyhow::{Context as _, Result};
 
 use super::args::PrintConfigurationArgs;
+use crate::cli::exit::UsageError;
 use crate::cli::{Context, reference};
 use crate::config::InstallConfig;
 use crate::install::{self, Wanted};
@@ -16,6 +17,10 @@ pub fn run(args: &PrintConfigurationArgs, context: &Context) -> Result<()> {
         Some(image) => of_image(image, args, context)?,
         None => {
             let root = &args.root;
+            if !root.is_dir() {
+                let error = UsageError::new(format!("{} is no directory", root.display()));
+                return Err(error.hint("name the root of a system with --root").into());
+            }
             let tree =
                 DirTree::open(root).with_context(|| format!("Opening {}", root.display()))?;
             InstallConfig::load(&tree, &context.arch(&args.fetch))?

@@ -220,7 +220,7 @@ fn a_new_stateroot_takes_arguments_but_no_etc() {
     );
     assert_eq!(plan.kargs, ["from=c1"]);
     assert_eq!(commits(&plan.keep), ["c1"]);
-    for name in ["", ".", "..", "a/b", ".hidden"] {
+    for name in ["", ".", "..", "a/b", ".hidden", "a b", "a;b", "a'", "a\n"] {
         let bad = Wish {
             stateroot: Some(name.into()),
             ..wish("c2", B)

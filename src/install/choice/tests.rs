@@ -112,15 +112,18 @@ fn large_sectors_do_not_boot_with_bios() {
 #[test]
 fn disks_of_systemd_boot_have_room_for_kernels() {
     let mut request = request("amd64");
-    request.root_size = Some(7);
+    request.root_size = Some(MIN_ROOT);
     let mut config = InstallConfig::default();
     config.bootloader = Some(Loader::Systemd);
     config.root_fs_type = Some(RootFs::Btrfs);
-    config.root_size = Some(9);
+    config.root_size = Some(MIN_ROOT + 9);
     let choice = DiskChoice::choose(&request, &config, 512).unwrap();
     assert_eq!(choice.root_fs, RootFs::Btrfs);
     assert_eq!(choice.layout.esp, Some(ESP_KERNELS));
-    assert_eq!(choice.layout.root, Some(7));
+    assert_eq!(choice.layout.root, Some(MIN_ROOT));
+    request.root_size = Some(MIN_ROOT - 1);
+    let error = DiskChoice::choose(&request, &config, 512).unwrap_err();
+    assert!(matches!(error, InstallError::Options(_)), "{error}");
 }
 
 #[test]
