@@ -26,7 +26,7 @@ const MAX_TEXT: usize = 600;
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct Record {
-    /// [`VERSION`] of the program that wrote it.
+    /// Version of the program that wrote it.
     pub version: u32,
     /// The deployment that must prove itself.
     pub trial: Option<Trial>,
@@ -164,7 +164,7 @@ impl Record {
         Ok(record)
     }
 
-    /// The record as text, within [`LIMIT`].
+    /// The record as text, no longer than what is read again.
     pub fn print(&self) -> String {
         let mut bounded = self.clone();
         bounded.bound();

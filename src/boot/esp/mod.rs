@@ -43,7 +43,7 @@ pub enum EspError {
     Gone(String),
 }
 
-/// An ESP that can be read and written. What was written is on disk after [`Esp::sync`].
+/// An ESP that can be read and written. Who writes syncs.
 #[derive(Debug)]
 pub struct Esp {
     path: PathBuf,
