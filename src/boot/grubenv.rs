@@ -5,7 +5,9 @@
 //! `key=value` lines, comment lines that start with `#`, and `#` up to the end. In a value, a
 //! backslash escapes a backslash or a newline (GRUB, `grub-core/lib/envblk.c`).
 
+use std::fs::OpenOptions;
 use std::io;
+use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
 
 use rustix::fs::CWD;
@@ -15,6 +17,8 @@ use crate::sys::fs;
 
 /// Bytes of a new block.
 pub const SIZE: usize = 1024;
+/// Bytes of a block of the file systems that GRUB writes to.
+const ONE_BLOCK: usize = 4096;
 /// The largest file that is read; GRUB's tools never make more than 1024 bytes.
 const LIMIT: u64 = 32 << 10;
 const SIGNATURE: &str = "# GRUB Environment Block\n";
@@ -183,18 +187,43 @@ impl Grubenv {
         }
     }
 
-    /// Replaces the file, durably. Interrupted, the old block is there or the new one.
+    /// Writes the file, durably. Interrupted, the old block is there or the new one.
+    ///
+    /// A block that is there is overwritten where it is, as GRUB and its tools do: GRUB looks at
+    /// file systems without replaying their journals. After a power cut it would find a replaced
+    /// file's old block for a while, believe its counter, and write to what is free by then.
     pub fn write(&self, path: &Path) -> Result<(), GrubenvError> {
         let bytes = self.print()?;
         // A link (Fedora points to the ESP with one) must stay one.
         let target = rustix::fs::readlinkat(CWD, path, Vec::new()).ok();
         let target = target.and_then(|_| path.canonicalize().ok());
         let target = target.unwrap_or_else(|| path.into());
-        fs::replace(&target, &bytes, 0o644).map_err(|source| GrubenvError::File {
+        let written = match overwrite(&target, &bytes) {
+            Ok(false) => fs::replace(&target, &bytes, 0o644),
+            other => other.map(|_| ()),
+        };
+        written.map_err(|source| GrubenvError::File {
             path: path.into(),
             source,
         })
     }
+}
+
+/// Overwrites a file that has the same size and lies in one block of its file system, which is
+/// written as a whole; `false` where there is no such file.
+fn overwrite(path: &Path, bytes: &[u8]) -> io::Result<bool> {
+    let file = match OpenOptions::new().write(true).open(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
+        other => other?,
+    };
+    let found = file.metadata()?;
+    let same = found.is_file() && found.len() == bytes.len() as u64;
+    if !same || bytes.len() > ONE_BLOCK {
+        return Ok(false);
+    }
+    file.write_all_at(bytes, 0)?;
+    file.sync_all()?;
+    Ok(true)
 }
 
 /// One line, and what follows it.

@@ -1,5 +1,6 @@
 //! Tests of the environment block: exact bytes, laws, and agreement with GRUB's own tool.
 
+use std::os::unix::fs::MetadataExt as _;
 use std::process::Command;
 
 use proptest::prelude::*;
@@ -112,12 +113,20 @@ fn files_missing_damaged_and_linked() {
     // A leftover of an interrupted write is no obstacle, and a link stays a link.
     let link = dir.path().join("link");
     std::os::unix::fs::symlink("grubenv", &link).unwrap();
+    std::fs::write(&path, "too short").unwrap();
     std::fs::write(dir.path().join("grubenv.new"), "half").unwrap();
     let mut env = Grubenv::default();
     env.set("a", "b").unwrap();
     env.write(&link).unwrap();
     assert!(link.is_symlink() && !dir.path().join("grubenv.new").exists());
     assert_eq!(std::fs::read(&path).unwrap(), block("a=b\n"));
+    // GRUB must find the new block even if the journal of its file system was not replayed yet.
+    let place = std::fs::metadata(&path).unwrap().ino();
+    env.set("a", "c").unwrap();
+    env.write(&link).unwrap();
+    assert_eq!(std::fs::read(&path).unwrap(), block("a=c\n"));
+    assert_eq!(std::fs::metadata(&path).unwrap().ino(), place);
+    assert!(link.is_symlink());
 }
 
 #[test]
