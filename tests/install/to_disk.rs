@@ -246,6 +246,8 @@ fn what_cannot_be_is_refused_before_the_disk_is_touched() {
         &["--karg", "ostree=x"],
         &["--stateroot", "a b"],
         &["--root-ssh-authorized-keys", "/nonexistent"],
+        // Text, but no keys.
+        &["--root-ssh-authorized-keys", "/proc/cpuinfo"],
     ] {
         scene.refuses(2, args);
     }

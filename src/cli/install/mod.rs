@@ -25,6 +25,9 @@ use crate::progress::{Event, ProgressSink};
 /// The largest file with public keys that is read, in bytes.
 const MAX_KEYS: u64 = 1 << 20;
 
+/// How the types of public keys begin, see sshd(8).
+const KEY_KINDS: [&str; 3] = ["ssh-", "ecdsa-", "sk-"];
+
 /// What is to be known about a system that was taken over.
 const TAKEN_OVER: &str = "\
 The old system runs until the next reboot; its files stay where they are, below /sysroot of the new
@@ -131,14 +134,15 @@ fn read_keys(path: &Path) -> Result<String> {
         return Err(wrong("is too large for a file of public keys").into());
     }
     let keys = fs::read_to_string(path).with_context(what)?;
-    let is_key = |line: &str| !line.trim().is_empty() && !line.trim_start().starts_with('#');
+    let has_kind = |line: &str| KEY_KINDS.iter().any(|kind| line.contains(kind));
+    let is_key = |line: &str| has_kind(line) && !line.trim_start().starts_with('#');
+    if keys.contains("PRIVATE KEY") {
+        return Err(wrong("holds a private key: name the file that ends in .pub").into());
+    }
     if !keys.lines().any(is_key) {
         return Err(
             wrong("holds no public key: each line is one, as in a file that ends in .pub").into(),
         );
-    }
-    if keys.contains("PRIVATE KEY") {
-        return Err(wrong("holds a private key: name the file that ends in .pub").into());
     }
     Ok(match keys.ends_with('\n') {
         true => keys,
