@@ -118,6 +118,10 @@ fn own_directory(path: &Path) -> Result<File> {
 impl Drop for Scratch {
     fn drop(&mut self) {
         if self.keep {
+            // Made anew in any case, and immutable: without it, anybody can remove the directory.
+            if let Err(error) = sys::bulk::remove(&self.join("sysroot/ostree/deploy")) {
+                tracing::debug!("{error:#}");
+            }
             tracing::warn!(
                 "what was fetched is kept in {} for the next try; remove it if there is to be none",
                 self.path.display()
@@ -165,12 +169,13 @@ mod tests {
         let place = tempfile::tempdir().unwrap();
         let target = Path::new("/dev/x");
         let mut scratch = Scratch::open(place.path(), target).unwrap();
-        fs::create_dir(scratch.join("sysroot")).unwrap();
+        fs::create_dir_all(scratch.join("sysroot/ostree/deploy/x")).unwrap();
         fs::write(scratch.join("root.img"), "").unwrap();
         scratch.keep();
         drop(scratch);
         let again = Scratch::open(place.path(), target).unwrap();
-        assert!(again.join("sysroot").exists());
+        assert!(again.join("sysroot/ostree").exists());
+        assert!(!again.join("sysroot/ostree/deploy").exists());
         assert!(!again.join("root.img").exists());
         again.finish().unwrap();
         assert_eq!(place.path().read_dir().unwrap().count(), 0);
