@@ -237,12 +237,12 @@ fn what_cannot_be_is_refused_with_the_reason() {
         (
             7,
             &["append", "a=$b"],
-            "reads boot loader entries as script and would take the '$'",
+            "reads boot loader entries as script and would take the $ for its own",
         ),
-        (7, &["append", "ok", "a;b"], "would take the ';'"),
+        (7, &["append", "ok", "a;b"], "would take the ; for its own"),
         (2, &["append", "a='b c'"], "more than one argument"),
-        (7, &["append", "a='b'"], "would take the"),
-        (7, &["append", "a={b}"], "would take the '{'"),
+        (7, &["append", "a='b'"], "would take the ' for its own"),
+        (7, &["append", "a={b}"], "would take the { for its own"),
     ] {
         let args: Vec<_> = ["kargs"].iter().chain(args).copied().collect();
         let error = scene.fails(code, &args);
