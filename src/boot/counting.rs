@@ -20,6 +20,7 @@ use super::esp::Esp;
 use super::grubenv::Grubenv;
 use super::mirror::{self, Counting};
 use super::{BootSetup, Bootloader, esp, grubenv_path, loader};
+use crate::sys::fs::sync_filesystem;
 
 /// The most tries that GRUB's configuration can count.
 pub const MAX_TRIES: u32 = 9;
@@ -210,7 +211,7 @@ fn change(
     }
     env.write(&block.path).context("Is /boot writable?")?;
     match &block.esp {
-        Some(esp) => Ok(esp::sync(esp.path())?),
+        Some(esp) => Ok(sync_filesystem(esp.path())?),
         None => Ok(()),
     }
 }

@@ -18,7 +18,8 @@ use crate::progress::{Event, Phase};
 use crate::pull::{self, Prepared, PullOptions};
 use crate::repo::{ImageRecord, Repo};
 use crate::sysroot::{DeploymentId, LockedSysroot};
-use crate::{transport, trust};
+use crate::transport::{self, ImageSource};
+use crate::trust;
 
 /// Settings of the repository in an installed system: boot loader entries are ours or read by
 /// a static configuration, never made by a generator of the system; paths in them count from the
@@ -47,6 +48,22 @@ pub struct Deployed {
     pub kargs: Vec<String>,
 }
 
+/// Refuses an image that nobody can fetch, or that the policy refuses, as long as nothing is changed.
+#[context("Looking for {}", wanted.image.imgref)]
+pub async fn look(wanted: &Wanted) -> Result<()> {
+    wanted.progress.event(Event::Phase(Phase::Resolve));
+    let source = open(wanted).await?;
+    let found = transport::resolve(&*source, &wanted.arch).await?;
+    trust::check(&wanted.image, &found.manifest, &wanted.policy)?;
+    Ok(())
+}
+
+async fn open(wanted: &Wanted) -> Result<Box<dyn ImageSource>> {
+    let imgref = &wanted.image.imgref;
+    let source = transport::open(imgref, &wanted.source).await;
+    source.with_context(|| format!("Opening {imgref}"))
+}
+
 /// Fetches the image into the sysroot, unless it is there.
 #[context("Fetching {}", wanted.image.imgref)]
 pub async fn fetch(sysroot: &LockedSysroot, wanted: &Wanted) -> Result<Fetched> {
@@ -54,8 +71,7 @@ pub async fn fetch(sysroot: &LockedSysroot, wanted: &Wanted) -> Result<Fetched> 
     deploy::preflight(&sysroot.deployments()?, wanted.stateroot.as_deref())?;
     let repo = sysroot.repo()?;
     let imgref = &wanted.image.imgref;
-    let source = transport::open(imgref, &wanted.source).await;
-    let source = source.with_context(|| format!("Opening {imgref}"))?;
+    let source = open(wanted).await?;
     let options = PullOptions {
         arch: wanted.arch.clone(),
         require_bootable: true,

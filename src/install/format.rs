@@ -110,7 +110,7 @@ fn xfs(target: &Target, root: &Root<'_>) -> Result<()> {
     let format = Tool::new("mkfs.xfs").args(["-q", "-f", "-L", LABEL, "-m"]);
     let format = format.arg(format!("uuid={}", root.uuid));
     format.arg(device.path()).run()?;
-    let mount = PrivateMount::new(device.path(), RootFs::Xfs.name())?;
+    let mount = PrivateMount::new(device.path(), RootFs::Xfs.name(), &[])?;
     let copy = Tool::new("cp").args(["--archive", "--sparse=auto"]);
     copy.arg(root.content.join("."))
         .arg(mount.path().join("."))

@@ -2,12 +2,14 @@
 //! kept beside. A directory with the new files comes in; at every instant each place has the old
 //! file or the new one.
 
-use std::fs::{self, File};
+use std::fs;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result};
 use fn_error_context::context;
+
+use crate::sys::fs::copy_file;
 
 /// Copies every file below `from` to `to`; what was there goes to `kept`. Boot entries, and what
 /// firmware starts, come last. Gives the paths that were replaced, below `to`.
@@ -57,11 +59,7 @@ fn install_file(from: &Path, to: &Path, kept: &Path) -> Result<bool> {
     let dir = to.parent().context("a file has no directory")?;
     fs::create_dir_all(dir).with_context(what)?;
     let replaced = keep(from, to, kept).with_context(what)?;
-    let new = to.with_extension("new");
-    fs::copy(from, &new).with_context(what)?;
-    File::open(&new)?.sync_all().with_context(what)?;
-    fs::rename(&new, to).with_context(what)?;
-    File::open(dir)?.sync_all().with_context(what)?;
+    copy_file(from, to).with_context(what)?;
     Ok(replaced)
 }
 
@@ -73,12 +71,11 @@ fn keep(from: &Path, to: &Path, kept: &Path) -> Result<bool> {
     if old == fs::read(from)? {
         return Ok(false);
     }
-    // An earlier, interrupted run kept the one that counts.
+    // An earlier, interrupted run kept the one that counts; what stands there is whole.
     if !kept.exists() {
         let dir = kept.parent().context("a file has no directory")?;
         fs::create_dir_all(dir)?;
-        fs::copy(to, kept)?;
-        File::open(kept)?.sync_all()?;
+        copy_file(to, kept)?;
     }
     Ok(true)
 }
@@ -99,6 +96,8 @@ mod tests {
         write("new/bowline/k/vmlinuz", "kernel");
         write("esp/EFI/BOOT/BOOTX64.EFI", "theirs");
         write("esp/EFI/debian/shim.efi", "theirs");
+        // Of a run that ended in the middle of keeping it.
+        write("kept/EFI/BOOT/BOOTX64.EFI.new", "the");
         let run = || install(&path("new"), &path("esp"), &path("kept")).unwrap();
         assert_eq!(run(), [Path::new("EFI/BOOT/BOOTX64.EFI")]);
         let read = |name: &str| fs::read_to_string(path(name)).unwrap();

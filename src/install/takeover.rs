@@ -13,6 +13,7 @@ use rustix::fs::{CWD, RenameFlags};
 use super::request::Existing;
 use super::{InstallError, mounts};
 use crate::sys::bulk;
+use crate::sys::fs::sync_filesystem;
 use crate::sysroot::{self, LockedSysroot, Sysroot};
 
 /// There while an installation is under way, below the root.
@@ -162,10 +163,10 @@ fn keep_entries(boot: &Path) -> Result<()> {
     let link = boot.join("loader.before-bowline");
     bulk::remove(&link)?;
     std::os::unix::fs::symlink("loader.0", &link)?;
-    sync(boot)?;
+    sync_filesystem(boot)?;
     // In one step: there is always something at this name, with the same entries.
     rustix::fs::renameat_with(CWD, &link, CWD, &loader, RenameFlags::EXCHANGE)?;
-    sync(boot)
+    Ok(sync_filesystem(boot)?)
 }
 
 fn copy(from: &Path, to: &Path) -> Result<()> {
@@ -178,10 +179,6 @@ fn copy(from: &Path, to: &Path) -> Result<()> {
         }
     }
     Ok(())
-}
-
-fn sync(dir: &Path) -> Result<()> {
-    Ok(rustix::fs::syncfs(File::open(dir)?)?)
 }
 
 #[cfg(test)]

@@ -2,7 +2,7 @@
 //! root that boots the image goes out.
 //!
 //! ```text
-//! look at the mounts -> make the root a sysroot -> fetch -> deploy -> boot loader files
+//! look at the mounts and for the image -> make the root a sysroot -> fetch -> deploy -> boot loader files
 //!   -> EFI system partition -> BIOS code -> the firmware's boot entry -> sync
 //! ```
 //!
@@ -49,6 +49,7 @@ pub async fn to_mounted(request: &MountedRequest) -> Result<Installed> {
     let possible = site.possible(&wanted.arch);
     // Refused before anything is changed, as far as that does not depend on the image.
     Boots::choose(wanted, &InstallConfig::default(), &possible)?;
+    fill::look(wanted).await?;
     let sysroot = takeover::open(&site.path, request.existing)?;
     let fetched = fill::fetch(&sysroot, wanted).await?;
     yield_now().await;
@@ -78,7 +79,7 @@ pub async fn to_mounted(request: &MountedRequest) -> Result<Installed> {
         false => boot_loader(&site, boots, request, &deployed)?,
     };
     takeover::finish(&site.path)?;
-    rustix::fs::syncfs(File::open(&site.path)?).context("Writing the root file system to disk")?;
+    sys::fs::sync_filesystem(&site.path).context("Writing the root file system to disk")?;
     let mut installed = Installed::new(wanted, boots, &fetched, deployed);
     installed.remarks = remarks;
     Ok(installed)
@@ -147,7 +148,7 @@ fn boot_loader(
             loader::add_own_directory(&staging)?;
         }
         let replaced = place::install(&staging, &esp.path, &kept.join("esp"))?;
-        rustix::fs::syncfs(File::open(&esp.path)?).context("Writing the EFI partition to disk")?;
+        sys::fs::sync_filesystem(&esp.path).context("Writing the EFI partition to disk")?;
         remarks.extend(replaced_remark(&replaced, &kept));
         let started = loader::started_file(&request.wanted.arch).filter(|_| !generic);
         remarks.extend(started.and_then(|file| firmware::remark(esp.disk.as_ref(), &file)));

@@ -137,6 +137,23 @@ pub fn replace(path: &Path, content: &[u8], mode: u32) -> io::Result<()> {
     File::open(dir)?.sync_all()
 }
 
+/// Brings all that was written to the file system of `dir` to its disk.
+pub fn sync_filesystem(dir: &Path) -> io::Result<()> {
+    Ok(rustix::fs::syncfs(File::open(dir)?)?)
+}
+
+/// Copies a file to `to`, durably and in one step, as [`replace`] does it. The directory must exist.
+pub fn copy_file(from: &Path, to: &Path) -> io::Result<()> {
+    let dir = to.parent().unwrap_or(Path::new("/"));
+    let mut name = to.file_name().unwrap_or_default().to_owned();
+    name.push(".new");
+    let new = dir.join(name);
+    std::fs::copy(from, &new)?;
+    File::open(&new)?.sync_all()?;
+    std::fs::rename(&new, to)?;
+    File::open(dir)?.sync_all()
+}
+
 /// Opens a file of the tree at `root` for reading and writing, made with `mode` where it is missing.
 /// Links are resolved within the tree, absolute ones from its root, so that nothing outside of it is
 /// ever opened. With [`OFlags::TRUNC`] it is emptied, with [`OFlags::APPEND`] writing goes to its end.

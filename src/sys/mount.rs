@@ -1,7 +1,6 @@
 //! Mounts that nobody else sees. A device comes in; a directory that lives as long as its guard
 //! goes out. The kernel takes the mount away with the guard, also when the process is killed.
 
-use std::fs::File;
 use std::os::fd::{AsRawFd as _, OwnedFd};
 use std::path::{Path, PathBuf};
 
@@ -11,6 +10,7 @@ use rustix::mount::{
     fsopen,
 };
 
+use super::fs::sync_filesystem;
 use super::tool::Tool;
 
 /// A file system that is mounted nowhere, for this process and the programs that it runs.
@@ -22,14 +22,20 @@ pub struct PrivateMount {
 }
 
 impl PrivateMount {
-    /// Mounts a device whose file system has the type `kind`, writable.
-    pub fn new(device: &Path, kind: &str) -> Result<Self> {
+    /// Mounts a device whose file system has the type `kind`, writable, with these options of that type.
+    /// Nothing on it can be executed.
+    pub fn new(device: &Path, kind: &str, options: &[(&str, &str)]) -> Result<Self> {
         let what = || format!("Mounting {} ({kind})", device.display());
         let context = fsopen(kind, FsOpenFlags::FSOPEN_CLOEXEC).with_context(what)?;
         let source = device.as_os_str();
         fsconfig_set_string(&context, "source", source).with_context(what)?;
+        for (key, value) in options {
+            fsconfig_set_string(&context, *key, *value).with_context(what)?;
+        }
         fsconfig_create(&context).with_context(what)?;
-        let attributes = MountAttrFlags::MOUNT_ATTR_NOSUID | MountAttrFlags::MOUNT_ATTR_NODEV;
+        let attributes = MountAttrFlags::MOUNT_ATTR_NOSUID
+            | MountAttrFlags::MOUNT_ATTR_NODEV
+            | MountAttrFlags::MOUNT_ATTR_NOEXEC;
         let mount = fsmount(&context, FsMountFlags::FSMOUNT_CLOEXEC, attributes);
         let mount = mount.with_context(what)?;
         // By number and not `self`: programs that are run here must find it, too.
@@ -49,8 +55,7 @@ impl PrivateMount {
     /// Brings everything that was written to the device.
     pub fn sync(&self) -> Result<()> {
         // The handle itself is only good for paths.
-        let root = File::open(self.path.join(".")).context("Opening a file system")?;
-        rustix::fs::syncfs(&root).context("Writing a file system to disk")
+        sync_filesystem(&self.path.join(".")).context("Writing a file system to disk")
     }
 }
 

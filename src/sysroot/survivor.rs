@@ -150,7 +150,7 @@ fn link(ostree: &Path, version: u8, place: &str, to: &DeploymentId) -> Result<()
     );
     symlink(target, &link)?;
     symlink(format!("{name}.0"), ostree.join(&name))?;
-    Ok(rustix::fs::syncfs(fs::File::open(ostree)?)?)
+    Ok(crate::sys::fs::sync_filesystem(ostree)?)
 }
 
 #[cfg(test)]

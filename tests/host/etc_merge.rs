@@ -183,7 +183,11 @@ impl Lab {
         let from = format!("file://{}", self.fixture.path().display());
         let repo = self.sysroot.repo();
         let flags = ostree::RepoPullFlags::NONE;
-        repo.pull(&from, &[&commit], flags, None, NONE).unwrap();
+        let pull = || repo.pull(&from, &[&commit], flags, None, NONE);
+        // Else two threads that pull share the context of the process, and run each other's half
+        // done work.
+        let context = ostree::glib::MainContext::new();
+        context.with_thread_default(pull).unwrap().unwrap();
         commit
     }
 

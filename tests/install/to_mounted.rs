@@ -130,6 +130,20 @@ fn an_interrupted_installation_goes_on() {
 }
 
 #[test]
+fn nothing_is_wiped_for_an_image_that_cannot_be_had() {
+    let Some(scene) = Scene::new("") else { return };
+    let root = scene.mounted(256 * MIB);
+    fs::write(root.0.join("letter"), "dear").unwrap();
+    let policy = r#"{"default":[{"type":"reject"}]}"#;
+    fs::write(scene.path("policy.json"), policy).unwrap();
+    let args = ["to-filesystem", place(&root), "--bootloader", "none"];
+    let output = scene.install(&[&args[..], &["--replace", "wipe"]].concat());
+    assert_eq!(output.status.code(), Some(4), "{}", stderr(&output));
+    assert_eq!(fs::read_to_string(root.0.join("letter")).unwrap(), "dear");
+    assert!(!root.0.join("ostree").exists());
+}
+
+#[test]
 fn what_cannot_boot_is_refused_before_anything_is_changed() {
     let Some(scene) = Scene::new("") else { return };
     let root = scene.mounted(256 * MIB);

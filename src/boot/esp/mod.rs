@@ -4,22 +4,17 @@
 
 pub mod names;
 
-use std::fs::File;
 use std::io;
-use std::os::fd::{AsRawFd as _, OwnedFd};
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context as _, Result};
+use anyhow::Result;
 use fn_error_context::context;
 use rustix::fs::CWD;
-use rustix::mount::{
-    FsMountFlags, FsOpenFlags, MountAttrFlags, fsconfig_create, fsconfig_set_string, fsmount,
-    fsopen,
-};
 use thiserror::Error;
 
 use super::BootSetup;
+use crate::sys::mount::PrivateMount;
 
 /// Where an ESP is usually mounted.
 const USUAL: [&str; 3] = ["/efi", "/boot/efi", "/boot"];
@@ -47,8 +42,8 @@ pub enum EspError {
 #[derive(Debug)]
 pub struct Esp {
     path: PathBuf,
-    /// A mount that nobody else sees; it ends with this handle.
-    _mount: Option<OwnedFd>,
+    /// Held for a mount that nobody else sees.
+    _mount: Option<PrivateMount>,
 }
 
 impl Esp {
@@ -78,7 +73,13 @@ pub fn open(setup: &BootSetup) -> Result<Esp> {
     };
     match mounted(found.rdev()) {
         Some(path) => Ok(Esp { path, _mount: None }),
-        None => mount(&device),
+        None => {
+            let mount = PrivateMount::new(&device, "vfat", &[("umask", "077")])?;
+            Ok(Esp {
+                path: mount.path().into(),
+                _mount: Some(mount),
+            })
+        }
     }
 }
 
@@ -91,37 +92,12 @@ fn mounted(device: u64) -> Option<PathBuf> {
     USUAL.iter().find(on_it).map(PathBuf::from)
 }
 
-/// Mounts without a mount point: only who holds the handle gets in, and the kernel unmounts it
-/// when the handle is closed, also when this process is killed.
-fn mount(device: &Path) -> Result<Esp> {
-    let source = device.to_string_lossy();
-    let what = || format!("Mounting {source}");
-    let context = fsopen("vfat", FsOpenFlags::FSOPEN_CLOEXEC).with_context(what)?;
-    for (key, value) in [("source", &*source), ("umask", "077")] {
-        fsconfig_set_string(&context, key, value).with_context(what)?;
-    }
-    fsconfig_create(&context).with_context(what)?;
-    let attributes = MountAttrFlags::MOUNT_ATTR_NOSUID
-        | MountAttrFlags::MOUNT_ATTR_NODEV
-        | MountAttrFlags::MOUNT_ATTR_NOEXEC;
-    let mount = fsmount(&context, FsMountFlags::FSMOUNT_CLOEXEC, attributes).with_context(what)?;
-    Ok(Esp {
-        path: format!("/proc/self/fd/{}", mount.as_raw_fd()).into(),
-        _mount: Some(mount),
-    })
-}
-
 fn loaded_from() -> Option<String> {
     let bytes = std::fs::read(LOADED_FROM).ok()?;
     let units = bytes.get(4..)?.chunks_exact(2);
     let units: Vec<u16> = units.map(|b| u16::from_le_bytes([b[0], b[1]])).collect();
     let text = String::from_utf16(&units).ok()?;
     Some(text.trim_end_matches('\0').to_owned()).filter(|text| !text.is_empty())
-}
-
-/// Brings all that was written to the file system of `dir` to the disk.
-pub(super) fn sync(dir: &Path) -> io::Result<()> {
-    Ok(rustix::fs::syncfs(File::open(dir)?)?)
 }
 
 /// Renames within one directory; nothing happens when the names are the same.

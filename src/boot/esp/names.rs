@@ -11,10 +11,11 @@ use std::path::Path;
 use anyhow::Result;
 use fn_error_context::context;
 
-use super::{rename, sync};
+use super::rename;
 use crate::boot::Tries;
 use crate::boot::entry::{BlsEntry, EntryName};
 use crate::boot::loader::read_entries;
+use crate::sys::fs::sync_filesystem;
 
 /// Where entries are, below the ESP.
 pub const ENTRIES: &str = "loader/entries";
@@ -130,5 +131,5 @@ pub fn uncount(esp: &Path, chosen: impl Fn(Option<&str>) -> bool) -> Result<()> 
 fn rename_entry(esp: &Path, file: &str, to: &MirrorName) -> Result<()> {
     let dir = esp.join(ENTRIES);
     rename(&dir, file, &to.to_string())?;
-    Ok(sync(&dir)?)
+    Ok(sync_filesystem(&dir)?)
 }

@@ -9,7 +9,7 @@ use anyhow::{Context as _, Result};
 use fn_error_context::context;
 
 use super::{FILES, Step};
-use crate::boot::esp;
+use crate::sys::fs::sync_filesystem;
 
 /// Does all steps in their order; an error ends it there, with the ESP bootable.
 #[context("Writing to the EFI system partition")]
@@ -35,7 +35,7 @@ fn one(esp: &Path, step: &Step) -> io::Result<()> {
         Step::Write(path, text) => fs::write(esp.join(path), text),
         Step::Rename(from, to) => fs::rename(esp.join(from), esp.join(to)),
         Step::Remove(path) => remove(esp, path),
-        Step::Sync => esp::sync(esp),
+        Step::Sync => sync_filesystem(esp),
     }
 }
 
