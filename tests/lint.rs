@@ -48,7 +48,7 @@ fn exit_codes_tell_what_was_found() {
     assert_eq!(output.status.code(), Some(2));
     let said = String::from_utf8(output.stderr).unwrap();
     assert!(said.contains("there is no check \"nonsense\""), "{said}");
-    assert_eq!(lint(Path::new("/nonexistent"), &[]).status.code(), Some(1));
+    assert_eq!(lint(Path::new("/nonexistent"), &[]).status.code(), Some(2));
 }
 
 #[test]
