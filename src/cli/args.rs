@@ -207,7 +207,8 @@ pub struct ConfigDiffArgs {
     #[arg(long, value_enum, value_name = "FORMAT", default_value_t)]
     pub format: Format,
 
-    /// Print one line per path with how many lines came and went
+    /// Print one line per path with how many lines came and went, for people; JSON and YAML have
+    /// the numbers, too
     #[arg(long, conflicts_with_all = ["format", "name_only"])]
     pub stat: bool,
 

@@ -8,7 +8,9 @@ use anyhow::{Context as _, Result};
 use super::args::{ConfigDiffArgs, Format};
 use super::{Context, Outcome, text};
 use crate::deploy::DeployError;
-use crate::host::{ChangeKind, ConfigChange, ConfigDiff, NotShown, Side, config_diff, subject};
+use crate::host::{
+    ChangeKind, ConfigChange, ConfigDiff, Contents, NotShown, Side, config_diff, subject,
+};
 use crate::sysroot::Sysroot;
 
 /// Prints the changes.
@@ -18,7 +20,12 @@ pub fn run(args: &ConfigDiffArgs, context: &Context) -> Result<Outcome> {
     let named = context.stateroot.as_deref();
     let nothing = || DeployError::NothingDeployed(named.map(str::to_owned));
     let deployment = subject(&all, named).ok_or_else(nothing)?;
-    let diff = config_diff(&sysroot, deployment, args.show_private)?;
+    let contents = match (args.name_only, args.show_private) {
+        (true, _) => Contents::None,
+        (false, false) => Contents::Public,
+        (false, true) => Contents::All,
+    };
+    let diff = config_diff(&sysroot, deployment, contents)?;
     let text = match (args.format, args.stat, args.name_only) {
         (_, true, _) => stat(&diff),
         (_, _, true) => names(&diff),

@@ -3,7 +3,7 @@
 
 use std::fs::{self, File, Metadata};
 use std::io::{self, ErrorKind};
-use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _, OpenOptionsExt as _};
+use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, bail};
@@ -19,10 +19,22 @@ const MAX_DEPTH: usize = 512;
 const MAX_ENTRIES: usize = 1_000_000;
 
 /// Lists everything below `root`; a directory that does not exist is empty.
-#[context("Listing {}", root.display())]
 pub fn list(root: &Path) -> Result<Tree> {
+    list_where(root, &|_| true)
+}
+
+/// Lists everything below `root` to compare it with `other`: the content of a file is read only
+/// where `other` has a file, too.
+pub fn list_beside(root: &Path, other: &Tree) -> Result<Tree> {
+    let is_file = |entry: &Entry| matches!(entry.kind, Kind::File { .. });
+    list_where(root, &|path| other.get(path).is_some_and(is_file))
+}
+
+#[context("Listing {}", root.display())]
+fn list_where(root: &Path, reads: &dyn Fn(&Path) -> bool) -> Result<Tree> {
     let mut listing = Listing {
         root,
+        reads,
         entries: Vec::new(),
     };
     listing.directory(Path::new(""), 0)?;
@@ -31,6 +43,8 @@ pub fn list(root: &Path) -> Result<Tree> {
 
 struct Listing<'a> {
     root: &'a Path,
+    /// Whether the content of a file is wanted.
+    reads: &'a dyn Fn(&Path) -> bool,
     entries: Vec<(PathBuf, Entry)>,
 }
 
@@ -48,7 +62,7 @@ impl Listing<'_> {
         for name in names {
             let path = path.join(name);
             let what = || format!("Reading {}", self.root.join(&path).display());
-            let Some(entry) = present(entry(&self.root.join(&path))).with_context(what)? else {
+            let Some(entry) = present(self.entry(&path)).with_context(what)? else {
                 continue;
             };
             let is_dir = entry.is_dir();
@@ -59,34 +73,35 @@ impl Listing<'_> {
         }
         Ok(())
     }
-}
 
-fn entry(path: &Path) -> io::Result<Entry> {
-    let found = fs::symlink_metadata(path)?;
-    Ok(Entry {
-        mode: match found.is_symlink() {
-            true => 0o777,
-            false => found.mode() & 0o7777,
-        },
-        kind: kind(path, &found)?,
-        uid: found.uid(),
-        gid: found.gid(),
-    })
-}
+    fn entry(&self, path: &Path) -> io::Result<Entry> {
+        let found = fs::symlink_metadata(self.root.join(path))?;
+        Ok(Entry {
+            mode: match found.is_symlink() {
+                true => 0o777,
+                false => found.mode() & 0o7777,
+            },
+            kind: self.kind(path, &found)?,
+            uid: found.uid(),
+            gid: found.gid(),
+        })
+    }
 
-fn kind(path: &Path, found: &Metadata) -> io::Result<Kind> {
-    let kind = found.file_type();
-    Ok(if kind.is_dir() {
-        Kind::Directory
-    } else if kind.is_symlink() {
-        Kind::Link(fs::read_link(path)?)
-    } else if kind.is_fifo() || kind.is_socket() || kind.is_block_device() || kind.is_char_device()
-    {
-        Kind::Special
-    } else {
-        let content = digest(path)?;
-        Kind::File { content }
-    })
+    fn kind(&self, path: &Path, found: &Metadata) -> io::Result<Kind> {
+        let (kind, full) = (found.file_type(), self.root.join(path));
+        Ok(if kind.is_dir() {
+            Kind::Directory
+        } else if kind.is_symlink() {
+            Kind::Link(fs::read_link(full)?)
+        } else if kind.is_file() {
+            let content = (self.reads)(path).then(|| digest(&full));
+            Kind::File {
+                content: content.transpose()?,
+            }
+        } else {
+            Kind::Special
+        })
+    }
 }
 
 fn digest(path: &Path) -> io::Result<Digest> {
@@ -133,7 +148,7 @@ mod tests {
             .map(|(p, e)| (p.to_owned(), e.kind.clone(), e.mode))
             .collect();
         let file = |text: &str| Kind::File {
-            content: Digest::of(text.as_bytes()),
+            content: Some(Digest::of(text.as_bytes())),
         };
         let mode = |path: &str| fs::metadata(at(path)).unwrap().mode() & 0o7777;
         assert_eq!(
@@ -149,5 +164,26 @@ mod tests {
         assert_eq!(list(&at("none")).unwrap(), Tree::default());
         let error = list(&at("d/f")).unwrap_err();
         assert!(error.to_string().starts_with("Listing "), "{error}");
+    }
+
+    #[test]
+    fn what_nothing_is_compared_with_is_not_read() {
+        let dir = tempfile::tempdir().unwrap();
+        fs::write(dir.path().join("both"), "x").unwrap();
+        for name in ["added", "retyped"] {
+            fs::write(dir.path().join(name), "x").unwrap();
+        }
+        let found = list_beside(
+            dir.path(),
+            &super::super::tree::tests::tree("both=y retyped/"),
+        );
+        let found = found.unwrap();
+        let content = |name: &str| found.get(Path::new(name)).unwrap().kind.clone();
+        let content_of = |text: &str| Kind::File {
+            content: Some(Digest::of(text.as_bytes())),
+        };
+        assert_eq!(content("both"), content_of("x"));
+        assert_eq!(content("added"), Kind::File { content: None });
+        assert_eq!(content("retyped"), Kind::File { content: None });
     }
 }

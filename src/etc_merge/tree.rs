@@ -17,8 +17,8 @@ pub enum Kind {
     Directory,
     /// A regular file.
     File {
-        /// Digest of its content.
-        content: Digest,
+        /// Digest of its content; `None` where nobody needs to know ([`super::list_beside`]).
+        content: Option<Digest>,
     },
     /// A symbolic link and where it points.
     Link(PathBuf),
@@ -179,7 +179,7 @@ pub(super) mod tests {
                 (name, Kind::Link(target.into()), 0o777)
             } else {
                 let (name, text) = word.split_once('=').unwrap();
-                let content = Digest::of(text.as_bytes());
+                let content = Some(Digest::of(text.as_bytes()));
                 (name, Kind::File { content }, 0o644)
             };
             let mode = mode.unwrap_or(default);

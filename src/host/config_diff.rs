@@ -21,6 +21,17 @@ const BINARY_PROBE: usize = 8000;
 /// Unchanged lines around each change, as diff(1) has them.
 const CONTEXT: usize = 3;
 
+/// Whose content is read and compared line by line.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Contents {
+    /// Nobody's: paths are all that is wanted.
+    None,
+    /// That of files which everybody may read.
+    Public,
+    /// Everybody's.
+    All,
+}
+
 /// All local changes of one deployment.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -103,18 +114,17 @@ pub fn subject<'a>(all: &'a [Deployment], named: Option<&str>) -> Option<&'a Dep
     merge_from(all, named.unwrap_or(&home.id.stateroot))
 }
 
-/// Compares the `/etc` of a deployment with its defaults. With `private`, content that not
-/// everybody may read is shown, too.
+/// Compares the `/etc` of a deployment with its defaults.
 #[context("Comparing /etc of {} with its defaults", deployment.id)]
 pub fn config_diff(
     sysroot: &Sysroot,
     deployment: &Deployment,
-    private: bool,
+    contents: Contents,
 ) -> Result<ConfigDiff> {
     let directory = sysroot.directory(&deployment.id);
     let defaults = sysroot.defaults_of_deployment(&deployment.id)?;
-    let current = sysroot.etc_of_deployment(&deployment.id)?;
-    let changes = changes(&directory, &defaults, &current, private)?;
+    let current = sysroot.etc_beside_defaults(&deployment.id, &defaults)?;
+    let changes = changes(&directory, &defaults, &current, contents)?;
     let deployment = deployment.id.to_string();
     Ok(ConfigDiff {
         deployment,
@@ -126,7 +136,7 @@ fn changes(
     directory: &Path,
     defaults: &Tree,
     current: &Tree,
-    private: bool,
+    contents: Contents,
 ) -> Result<Vec<ConfigChange>> {
     let changes = etc_merge::changes(defaults, current);
     let change = |change: etc_merge::Change<'_>| {
@@ -145,8 +155,8 @@ fn changes(
             lines_added: 0,
             lines_removed: 0,
         };
-        if content(before) != content(after) {
-            if !private && (is_private(before) || is_private(after)) {
+        if contents != Contents::None && content(before) != content(after) {
+            if contents == Contents::Public && (is_private(before) || is_private(after)) {
                 told.not_shown = Some(NotShown::Private);
             } else {
                 let places = ["usr/etc", "etc"].map(|etc| directory.join(etc).join(&change.path));
@@ -194,6 +204,10 @@ fn text(path: &Path) -> Result<Result<String, NotShown>> {
     let what = || format!("Reading {}", path.display());
     let mut data = Vec::new();
     let file = File::open(path).with_context(what)?;
+    if file.metadata().with_context(what)?.len() > MAX_CONTENT {
+        return Ok(Err(NotShown::TooLarge));
+    }
+    // It may have grown since.
     let read = file.take(MAX_CONTENT + 1).read_to_end(&mut data);
     read.with_context(what)?;
     if data.len() as u64 > MAX_CONTENT {
@@ -238,7 +252,7 @@ mod tests {
 
     use super::*;
 
-    fn diff(private: bool) -> Vec<ConfigChange> {
+    fn diff(contents: Contents) -> Vec<ConfigChange> {
         let dir = tempfile::tempdir().unwrap();
         let write = |path: &str, data: &[u8], mode| {
             let path = dir.path().join(path);
@@ -259,19 +273,25 @@ mod tests {
         }
         write("etc/binary", b"\0\x01", 0o644);
         write("etc/latin1", b"\xe4\n", 0o644);
-        write("etc/large", &vec![b'x'; (1 << 20) + 1], 0o644);
+        // Far more than anybody could read here.
+        write("etc/large", b"x", 0o644);
+        let large = File::options()
+            .write(true)
+            .open(dir.path().join("etc/large"));
+        large.unwrap().set_len(1 << 36).unwrap();
         write("etc/new.d/file", b"n\n", 0o644);
         write("etc/odd\n+name", b"o\n", 0o644);
         write("usr/etc/gone", b"g\n", 0o644);
         write("usr/etc/retyped", b"r\n", 0o644);
         symlink("same", dir.path().join("etc/retyped")).unwrap();
-        let list = |name: &str| etc_merge::list(&dir.path().join(name)).unwrap();
-        changes(dir.path(), &list("usr/etc"), &list("etc"), private).unwrap()
+        let defaults = etc_merge::list(&dir.path().join("usr/etc")).unwrap();
+        let current = etc_merge::list_beside(&dir.path().join("etc"), &defaults).unwrap();
+        changes(dir.path(), &defaults, &current, contents).unwrap()
     }
 
     #[test]
     fn each_change_says_as_much_as_it_may() {
-        let changes = diff(false);
+        let changes = diff(Contents::Public);
         let told: Vec<_> = changes
             .iter()
             .map(|c| (&c.path[5..], c.change, c.not_shown, c.diff.is_some()))
@@ -311,8 +331,16 @@ mod tests {
     }
 
     #[test]
+    fn for_names_alone_no_content_is_read() {
+        let paths = |contents| -> Vec<_> { diff(contents).into_iter().map(|c| c.path).collect() };
+        assert_eq!(paths(Contents::None), paths(Contents::Public));
+        let told = |c: &ConfigChange| c.diff.is_some() || c.not_shown.is_some();
+        assert!(!diff(Contents::None).iter().any(told));
+    }
+
+    #[test]
     fn secrets_are_shown_only_when_asked_for() {
-        let secret = diff(true).swap_remove(9);
+        let secret = diff(Contents::All).swap_remove(9);
         assert_eq!(secret.not_shown, None);
         assert!(secret.diff.unwrap().ends_with("-old\n+new\n"));
     }

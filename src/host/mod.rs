@@ -8,7 +8,9 @@ mod read;
 mod status;
 
 pub use boots::{Bad, Health, LastEvent, OnTrial, store};
-pub use config_diff::{ChangeKind, ConfigChange, ConfigDiff, NotShown, Side, config_diff, subject};
+pub use config_diff::{
+    ChangeKind, ConfigChange, ConfigDiff, Contents, NotShown, Side, config_diff, subject,
+};
 pub use not_applied::{Cause, NotApplied, not_applied};
 pub use read::{read, utc};
 pub use status::{

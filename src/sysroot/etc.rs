@@ -55,6 +55,11 @@ impl Sysroot {
         etc_merge::list(&self.directory(id).join("etc"))
     }
 
+    /// The same, to be compared with its defaults: what was added to them is not read.
+    pub fn etc_beside_defaults(&self, id: &DeploymentId, defaults: &Tree) -> Result<Tree> {
+        etc_merge::list_beside(&self.directory(id).join("etc"), defaults)
+    }
+
     /// Files and links below `/var` of a commit that its stateroot does not have: `/var` belongs to
     /// the host, and a deployment fills it only while it is empty.
     #[context("Looking for files in /var of commit {commit}")]
@@ -114,7 +119,7 @@ fn entry(info: &gio::FileInfo, file: &gio::File) -> Result<Entry> {
         gio::FileType::Directory => Kind::Directory,
         gio::FileType::SymbolicLink => Kind::Link(info.symlink_target().unwrap_or_default()),
         _ => Kind::File {
-            content: digest(file)?,
+            content: Some(digest(file)?),
         },
     };
     Ok(Entry {

@@ -106,7 +106,7 @@ fn tree(nodes: &Nodes) -> Tree {
             Node::Absent => return None,
             Node::Dir(mode) => (Kind::Directory, 0, mode),
             Node::File(text, uid, mode) => {
-                let content = Digest::of(text.to_string().as_bytes());
+                let content = Some(Digest::of(text.to_string().as_bytes()));
                 (Kind::File { content }, uid, mode)
             }
             Node::Link(target) => (Kind::Link(target.into()), 0, 0o777),
