@@ -15,6 +15,7 @@ use thiserror::Error;
 
 use super::kargs::{Karg, KernelArgs};
 use crate::image::rust_arch;
+use crate::sys::parse::{self, Mistake};
 use crate::sys::tree::{EntryKind, FileTree};
 
 /// The largest file that is read, in bytes; real ones have a few hundred.
@@ -58,13 +59,13 @@ impl ImageKargs {
     pub fn read(tree: &dyn FileTree) -> Result<Self> {
         let mut files = Vec::new();
         let places: [(&str, &str, Parser); 2] = [
-            ("usr/lib/bootc/kargs.d", ".toml", of_toml),
-            ("usr/lib/bowline/kargs.d", ".yaml", of_yaml),
+            ("usr/lib/bootc/kargs.d", ".toml", parse::toml),
+            ("usr/lib/bowline/kargs.d", ".yaml", parse::yaml),
         ];
         for (dir, suffix, parse) in places {
             for path in names(tree, dir, suffix)? {
                 let text = text(tree, &path)?;
-                files.push(parse(&tree.name(&path), &text)?);
+                files.push(parsed(&tree.name(&path), &text, parse)?);
             }
         }
         Ok(Self { files })
@@ -87,7 +88,7 @@ impl ImageKargs {
     }
 }
 
-type Parser = fn(&str, &str) -> Result<KargsFile, KargsDError>;
+type Parser = fn(&str) -> Result<KargsFile, Mistake>;
 
 /// The paths of the files of a directory, by name.
 fn names(tree: &dyn FileTree, dir: &str, suffix: &str) -> Result<Vec<String>> {
@@ -114,19 +115,9 @@ fn text(tree: &dyn FileTree, path: &str) -> Result<String> {
     }
 }
 
-fn of_toml(name: &str, text: &str) -> Result<KargsFile, KargsDError> {
-    let file = toml::from_str(text).map_err(|error| {
-        let at = error.span().map_or(0, |span| span.start);
-        about(name, Some(line(text, at)), error.message().into())
-    })?;
-    checked(name, file)
-}
-
-fn of_yaml(name: &str, text: &str) -> Result<KargsFile, KargsDError> {
-    let file = serde_yaml_ng::from_str(text).map_err(|error| {
-        let at = error.location().map_or(0, |place| place.index());
-        about(name, Some(line(text, at)), error.to_string())
-    })?;
+fn parsed(name: &str, text: &str, parse: Parser) -> Result<KargsFile, KargsDError> {
+    let file = parse(text);
+    let file = file.map_err(|mistake| about(name, Some(mistake.line), mistake.problem))?;
     checked(name, file)
 }
 
@@ -147,11 +138,6 @@ fn checked(name: &str, file: KargsFile) -> Result<KargsFile, KargsDError> {
         }
     }
     Ok(file)
-}
-
-fn line(text: &str, at: usize) -> usize {
-    let before = text.as_bytes().get(..at).unwrap_or(text.as_bytes());
-    before.iter().filter(|b| **b == b'\n').count() + 1
 }
 
 fn about(file: &str, line: Option<usize>, problem: String) -> KargsDError {

@@ -3,6 +3,8 @@
 
 use thiserror::Error;
 
+use crate::sys::parse::Mistake;
+
 /// A file of settings that cannot be used. Nothing was done with any of them.
 #[derive(Debug, Error, PartialEq, Eq)]
 pub enum ConfigError {
@@ -27,13 +29,12 @@ pub enum ConfigError {
 }
 
 impl ConfigError {
-    /// An error at byte `at` of a file's text.
-    pub(crate) fn at(file: &str, text: &str, at: usize, problem: impl Into<String>) -> Self {
-        let before = text.as_bytes().get(..at).unwrap_or(text.as_bytes());
+    /// A mistake in a file's text.
+    pub(crate) fn text(file: &str, mistake: Mistake) -> Self {
         Self::Text {
             file: file.into(),
-            line: before.iter().filter(|b| **b == b'\n').count() + 1,
-            problem: problem.into(),
+            line: mistake.line,
+            problem: mistake.problem,
         }
     }
 

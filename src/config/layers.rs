@@ -8,6 +8,7 @@ use anyhow::{Context as _, Result};
 use serde::de::DeserializeOwned;
 
 use super::ConfigError;
+use crate::sys::parse;
 use crate::sys::tree::{EntryKind, FileTree};
 
 /// The largest file of settings that is read, in bytes; real ones have a few hundred.
@@ -87,12 +88,7 @@ pub(super) fn yaml<T: DeserializeOwned + Default>(
     file: &str,
     text: &str,
 ) -> Result<T, ConfigError> {
-    let parsed: Result<Option<T>, _> = serde_yaml_ng::from_str(text);
-    match parsed {
-        Ok(value) => Ok(value.unwrap_or_default()),
-        Err(error) => {
-            let at = error.location().map_or(0, |place| place.index());
-            Err(ConfigError::at(file, text, at, error.to_string()))
-        }
-    }
+    let parsed: Result<Option<T>, _> = parse::yaml(text);
+    let parsed = parsed.map_err(|mistake| ConfigError::text(file, mistake))?;
+    Ok(parsed.unwrap_or_default())
 }

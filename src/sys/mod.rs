@@ -8,6 +8,7 @@ pub mod journal;
 pub mod mount;
 pub mod namespace;
 pub mod network;
+pub mod parse;
 pub mod power;
 pub mod tool;
 pub mod tree;

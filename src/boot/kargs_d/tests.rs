@@ -136,7 +136,8 @@ fn mistakes_name_file_line_and_what_is_allowed() {
 proptest! {
     #[test]
     fn any_text_is_arguments_or_a_located_error(text in "(kargs ?[=:] ?|[\\[\\]'\",\na-z-]|\\PC){0,40}") {
-        for parsed in [of_toml("f", &text), of_yaml("f", &text)] {
+        for parser in [parse::toml as Parser, parse::yaml] {
+            let parsed = parsed("f", &text, parser);
             if let Err(KargsDError { line: Some(line), .. }) = parsed {
                 prop_assert!(line >= 1 && line <= text.lines().count() + 1);
             }

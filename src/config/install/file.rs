@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::config::ConfigError;
 use crate::config::human::Size;
+use crate::sys::parse;
 
 /// Type of the root file system.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -144,10 +145,8 @@ pub(super) struct BootupdFile {
 
 /// Parses one of bootc's files; `None` where it has no section `install`.
 pub(super) fn of_bootc(name: &str, text: &str) -> Result<Option<InstallFile>, ConfigError> {
-    let file: BootcFile = toml::from_str(text).map_err(|error| {
-        let at = error.span().map_or(0, |span| span.start);
-        ConfigError::at(name, text, at, error.message())
-    })?;
+    let file = parse::toml(text).map_err(|mistake| ConfigError::text(name, mistake));
+    let file: BootcFile = file?;
     let ours = |file: &InstallFile| file.root_size.is_some() || file.firmware.is_some();
     match file.install.as_ref().is_some_and(ours) {
         false => Ok(file.install),
