@@ -182,7 +182,12 @@ impl KernelArgs {
 
     /// Whether an argument is there.
     pub fn contains(&self, arg: &Karg) -> bool {
-        self.0.iter().any(|other| other.same(arg))
+        self.position(arg).is_some()
+    }
+
+    /// Where an argument stands first.
+    pub fn position(&self, arg: &Karg) -> Option<usize> {
+        self.0.iter().position(|other| other.same(arg))
     }
 
     /// Puts an argument at the end.
@@ -199,6 +204,11 @@ impl KernelArgs {
         missing
     }
 
+    /// Puts an argument in front of the one at `at`, at most at the end.
+    pub fn insert(&mut self, at: usize, arg: Karg) {
+        self.0.insert(at.min(self.0.len()), arg);
+    }
+
     /// Removes an argument wherever it stands; says whether it was there.
     pub fn remove(&mut self, arg: &Karg) -> bool {
         let before = self.0.len();
@@ -208,7 +218,7 @@ impl KernelArgs {
 
     /// Puts `new` in the place of the first `old`; says whether there was one.
     pub fn replace(&mut self, old: &Karg, new: &Karg) -> bool {
-        let at = self.0.iter().position(|other| other.same(old));
+        let at = self.position(old);
         if let Some(at) = at {
             self.0[at] = new.clone();
         }

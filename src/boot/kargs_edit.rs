@@ -12,6 +12,8 @@ pub enum Edit {
     Append(Karg),
     /// Put an argument at the end unless it is there.
     AppendIfMissing(Karg),
+    /// Put an argument at the end, once: where it stood before, it is taken away.
+    PutLast(Karg),
     /// Remove `key=value`, or the one argument of `key`; it must be there.
     Delete(String),
     /// The same, but it need not be there.
@@ -77,6 +79,11 @@ impl Edit {
             }
             Self::AppendIfMissing(arg) => {
                 args.append_if_missing(arg);
+                Ok(Change::wanting(arg))
+            }
+            Self::PutLast(arg) => {
+                args.remove(arg);
+                args.append(arg.clone());
                 Ok(Change::wanting(arg))
             }
             Self::Delete(text) => {
@@ -313,6 +320,9 @@ mod tests {
             (change.wanted, args.to_string()),
             (vec![arg("a")], "a b a".into())
         );
+        let change = Edit::PutLast(arg("a")).apply(&mut args).unwrap();
+        assert_eq!((change.wanted, change.removed), (vec![arg("a")], vec![]));
+        assert_eq!(args.to_string(), "b a");
         let list = KernelArgs::parse("c a");
         let change = Edit::Set(list.clone()).apply(&mut args).unwrap();
         assert_eq!((change.wanted, change.removed), (vec![], vec![arg("b")]));

@@ -79,14 +79,23 @@ impl Kargs {
 
     /// The arguments for a successor whose image asks for `asked`: what only the old image asked
     /// for goes, what is newly asked for comes. What was asked for before and is not here was
-    /// removed by somebody, and stays away.
+    /// removed by somebody, and stays away. What comes stands behind what the image asks for before
+    /// it, or else in front of all: the kernel takes the last word, and that is the machine's.
     pub fn upgraded(&self, asked: KernelArgs) -> Self {
         let goes = |arg: &Karg| self.owner(arg) == Owner::Image && !asked.contains(arg);
         let mut args = self.args.filtered(|arg| !goes(arg));
         let own = |arg: &Karg| args.contains(arg) && self.owner(arg) != Owner::Image;
         let local = asked.filtered(own);
-        for arg in asked.iter().filter(|arg| !self.image.contains(arg)) {
-            args.append_if_missing(arg);
+        let mut next = 0;
+        for arg in asked.iter().filter(|arg| !local.contains(arg)) {
+            match args.position(arg) {
+                Some(at) => next = at + 1,
+                None if self.image.contains(arg) => {}
+                None => {
+                    args.insert(next, arg.clone());
+                    next += 1;
+                }
+            }
         }
         Self {
             args,

@@ -196,6 +196,7 @@ pub fn root_kargs(found: &str, config: &InstallConfig, loader: Bootloader) -> Ve
 
 /// What becomes of the image's own kernel arguments: some are taken out, then those that lead to
 /// the root file system, those of the install configuration and those of the user are put behind.
+/// What several ask for stands where the last one puts it: the kernel takes the last word of a key.
 pub fn edits(
     root: &[String],
     config: &InstallConfig,
@@ -207,7 +208,7 @@ pub fn edits(
     let of_image = config.kargs.iter().map(|text| KernelArgs::parse(text));
     let of_image: Vec<String> = of_image.flat_map(|args| args.to_words()).collect();
     for arg in root.iter().chain(&of_image).chain(&wanted.kargs) {
-        edits.push(Edit::Append(Karg::new(arg)?));
+        edits.push(Edit::PutLast(Karg::new(arg)?));
     }
     Ok(edits)
 }

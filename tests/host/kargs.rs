@@ -70,14 +70,14 @@ fn arguments_of_the_image_follow_it_and_those_of_the_machine_stay() {
     let said = upgrade(&scene, "2", TWO);
     let change = "\nKernel arguments: - quiet + nosmt\nDeployed ";
     assert!(said.contains(change), "{said}");
-    assert_eq!(options(&scene), "console=ttyS0 root=UUID=1 mine nosmt");
+    assert_eq!(options(&scene), "console=ttyS0 nosmt root=UUID=1 mine");
     assert_eq!(
         owners(&scene),
         [
             "console=ttyS0 image",
+            "nosmt image",
             "root=UUID=1 local",
-            "mine both",
-            "nosmt image"
+            "mine both"
         ]
     );
     // No kargs.d any more: nothing of the image is left.
@@ -85,7 +85,8 @@ fn arguments_of_the_image_follow_it_and_those_of_the_machine_stay() {
     assert_eq!(options(&scene), "root=UUID=1 mine");
     assert_eq!(owners(&scene), ["root=UUID=1 local", "mine local"]);
     upgrade(&scene, "4", ONE);
-    assert_eq!(options(&scene), "root=UUID=1 mine console=ttyS0 quiet");
+    // The last word of a key counts: it is the machine's.
+    assert_eq!(options(&scene), "console=ttyS0 quiet root=UUID=1 mine");
     scene.fsck();
 }
 
@@ -332,7 +333,7 @@ fn another_tool_in_between_loses_nothing() {
     ostree(&[&set[..], &[&append("theirs")]].concat());
     assert_eq!(options(&scene), "console=ttyS0 quiet mine theirs");
     upgrade(&scene, "2", TWO);
-    assert_eq!(options(&scene), "console=ttyS0 mine theirs nosmt");
+    assert_eq!(options(&scene), "console=ttyS0 nosmt mine theirs");
     // One that writes a new origin, without any record.
     let commit = listed(&scene)["checksum"].as_str().unwrap().to_owned();
     ostree(&[
@@ -343,7 +344,7 @@ fn another_tool_in_between_loses_nothing() {
         "--karg-append=x",
         &commit,
     ]);
-    assert_eq!(options(&scene), "console=ttyS0 mine theirs nosmt x");
+    assert_eq!(options(&scene), "console=ttyS0 nosmt mine theirs x");
     scene.publish(&os("3", ""), "os");
     scene.ok(&["rebase", "-q", &scene.image_name("os")]);
     assert_eq!(options(&scene), "mine theirs x");
@@ -384,4 +385,9 @@ fn an_image_with_a_broken_file_is_refused_and_named() {
         "{error}"
     );
     assert!(error.contains(":2: unknown field `karg`"), "{error}");
+    assert!(error.contains("oci:"), "{error}");
+    assert!(
+        error.contains("\nhint: whoever builds the image"),
+        "{error}"
+    );
 }

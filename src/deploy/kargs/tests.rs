@@ -71,7 +71,7 @@ fn what_the_image_asks_for_comes_and_goes_with_it() {
         ("", "", "console=ttyS0 quiet", "console=ttyS0(i) quiet(i)"),
         // Added, changed, removed.
         ("root=1 a", "a", "a b", "root=1(l) a(i) b(i)"),
-        ("root=1 a=1 x", "a=1", "a=2", "root=1(l) x(l) a=2(i)"),
+        ("root=1 a=1 x", "a=1", "a=2", "a=2(i) root=1(l) x(l)"),
         ("root=1 a b", "a b", "b", "root=1(l) b(i)"),
         // The new image has no kargs.d at all.
         ("root=1 a b", "a b", "", "root=1(l)"),
@@ -85,7 +85,15 @@ fn what_the_image_asks_for_comes_and_goes_with_it() {
         // Twice is twice.
         ("x x a", "a", "", "x(l) x(l)"),
         // Another tool made the deployment and applied nothing of kargs.d.
-        ("root=1", "a b", "a b", "root=1(l) a(i) b(i)"),
+        ("root=1", "a b", "a b", "a(i) b(i) root=1(l)"),
+        // In the image's order, and the last word is the machine's.
+        (
+            "a c x=1",
+            "a c",
+            "z a b c x=2",
+            "z(i) a(i) b(i) c(i) x=2(i) x=1(l)",
+        ),
+        ("x=1 a", "a", "x=2 a", "x=2(i) x=1(l) a(i)"),
     ] {
         assert_eq!(
             upgraded(line, old, new),
@@ -98,9 +106,9 @@ fn what_the_image_asks_for_comes_and_goes_with_it() {
 #[test]
 fn what_a_machine_wants_survives_the_image() {
     let wants = foreign("quiet", "").upgraded(args("quiet nosmt"));
-    assert_eq!(shown(&wants), "quiet(b) nosmt(i)");
+    assert_eq!(shown(&wants), "nosmt(i) quiet(b)");
     let kept = reread(&wants).upgraded(args("nosmt"));
-    assert_eq!(shown(&kept), "quiet(l) nosmt(i)");
+    assert_eq!(shown(&kept), "nosmt(i) quiet(l)");
     let gone = reread(&kept).upgraded(args(""));
     assert_eq!(shown(&gone), "quiet(l)");
     // Asked for again, it is both again.
@@ -150,7 +158,7 @@ fn another_tool_between_loses_nothing_that_it_keeps() {
     assert_eq!(shown(&back), "root=1(l) quiet(b) a(i) local(l)");
     assert_eq!(
         shown(&back.upgraded(args("new"))),
-        "root=1(l) quiet(l) local(l) new(i)"
+        "new(i) root=1(l) quiet(l) local(l)"
     );
     // bootc writes a new origin and applies kargs.d as we do; our deployment is its rollback.
     let previous = deployment("root=1 quiet a", recorded);

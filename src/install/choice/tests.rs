@@ -161,6 +161,20 @@ fn arguments_are_those_of_image_root_and_machine() {
 }
 
 #[test]
+fn what_several_ask_for_is_there_once_and_the_last_word_counts() {
+    let mut wanted = request("amd64").wanted;
+    wanted.kargs = vec!["console=tty0".into(), "nosmt".into()];
+    let mut config = InstallConfig::default();
+    config.kargs = vec!["nosmt rw".into()];
+    let mut args = KernelArgs::parse("console=tty0 console=ttyS0 rw panic=10");
+    for edit in edits(&["rw".into()], &config, &wanted).unwrap() {
+        edit.apply(&mut args).unwrap();
+    }
+    let line = "console=ttyS0 panic=10 rw console=tty0 nosmt";
+    assert_eq!(args.to_string(), line);
+}
+
+#[test]
 fn what_is_not_there_is_not_chosen_and_not_given() {
     let mut wanted = request("amd64").wanted;
     let config = InstallConfig::default();
