@@ -79,8 +79,11 @@ fn grubenv(site: &Site<'_>) -> Result<PathBuf, InstallError> {
 
 /// Where systemd-boot is in a tree; signed ones end in `.signed`.
 const SYSTEMD_BOOT: &str = "usr/lib/systemd/boot/efi";
-/// What systemd-boot shows: its menu for a second, in which a person can reach it.
-const LOADER_CONF: &str = "timeout 1\n";
+/// What systemd-boot shows and starts (loader.conf(5)): its menu for a second, in which a person can
+/// reach it, then the first of our entries. Without that, an entry of somebody else would boot if it
+/// sorts before ours, as any with a `sort-key` does. Of our own the first one counts still, and those
+/// without tries left are the last ones.
+const LOADER_CONF: &str = "timeout 1\ndefault bowline-*\n";
 
 fn systemd_boot(site: &Site<'_>) -> Result<()> {
     let started = grub::platform(site.arch, true).and_then(|platform| platform.efi);

@@ -158,9 +158,11 @@ fn systemd_boot_finds_kernel_and_entry_beside_it() {
             .esp_file("/EFI/systemd/systemd-bootx64.efi")
             .starts_with(b"MZ")
     );
-    assert_eq!(scene.esp_file("/loader/loader.conf"), b"timeout 1\n");
+    let conf = scene.esp_file("/loader/loader.conf");
+    assert_eq!(conf, b"timeout 1\ndefault bowline-*\n");
     let entries = scene.esp_list("/loader/entries");
     assert_eq!(entries.len(), 1, "{entries:?}");
+    assert!(entries[0].contains("/bowline-"), "{entries:?}");
     let entry = scene.esp_file(&entries[0]);
     let entry = String::from_utf8(entry).unwrap();
     assert!(entry.contains("panic=10 root=UUID="), "{entry}");
