@@ -20,7 +20,7 @@ pub use layout::{Compression, ImageLayout, LABEL_FINAL_DIFFID, Layer, LayerKind,
 pub use manifest::{
     Descriptor, MAX_MANIFEST_BYTES, Manifest, ManifestError, ManifestOrIndex, is_manifest_type,
 };
-pub use platform::{Platform, host_arch, normalize_arch, rust_arch};
+pub use platform::{Platform, host_arch, is_arch, normalize_arch, rust_arch};
 pub use reference::{
     ImageReference, OstreeImageReference, ReferenceError, SignatureSource, Transport,
 };

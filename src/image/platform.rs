@@ -86,6 +86,18 @@ pub fn host_arch() -> String {
     }
 }
 
+/// Architectures that images are made for, as GOARCH words: those of Linux.
+const ARCHITECTURES: [&str; 13] = [
+    "386", "amd64", "arm", "arm64", "loong64", "mips", "mips64", "mips64le", "mipsle", "ppc64",
+    "ppc64le", "riscv64", "s390x",
+];
+
+/// Whether a GOARCH word, perhaps with a variant (`arm/v7`), names an architecture.
+pub fn is_arch(goarch: &str) -> bool {
+    let word = goarch.split('/').next().unwrap_or_default();
+    ARCHITECTURES.contains(&word)
+}
+
 /// Turns the words of kernels and package managers into GOARCH words; leaves others alone.
 pub fn normalize_arch(word: &str) -> String {
     let known = match word {
@@ -141,6 +153,8 @@ mod tests {
             assert_eq!(normalize_arch(goarch), goarch, "{word}, twice");
         }
         assert_eq!(host_arch(), normalize_arch(&host_arch()));
+        assert!(is_arch(&host_arch()) && is_arch("arm/v7"));
+        assert!(!is_arch("bogus") && !is_arch(""));
         if cfg!(target_arch = "x86_64") {
             assert_eq!(host_arch(), "amd64");
         }

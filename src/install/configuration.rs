@@ -7,7 +7,7 @@ use anyhow::Result;
 use fn_error_context::context;
 
 use super::request::Wanted;
-use super::{Scratch, check_root, fill};
+use super::{InstallError, Scratch, check_root, fill};
 use crate::config::InstallConfig;
 
 /// Fetches the image into a scratch directory below `place` and reads its configuration. What
@@ -22,7 +22,7 @@ pub async fn configuration(wanted: &Wanted, place: &Path) -> Result<InstallConfi
         let sysroot = scratch.sysroot()?;
         let fetched = fill::fetch(&sysroot, wanted).await?;
         let tree = sysroot.commit_tree(&fetched.record.commit)?;
-        InstallConfig::load(&tree, &wanted.arch)?
+        InstallConfig::load(&tree, &wanted.arch).map_err(InstallError::of_image_file)?
     };
     scratch.finish()?;
     Ok(config)

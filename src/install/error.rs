@@ -5,6 +5,8 @@ use std::path::PathBuf;
 
 use thiserror::Error;
 
+use crate::config::ConfigError;
+
 /// A target or a wish that cannot be fulfilled.
 #[derive(Debug, Error, PartialEq, Eq)]
 pub enum InstallError {
@@ -42,6 +44,12 @@ pub enum InstallError {
     /// A disk, or a file behind a loop device, that is mounted or otherwise used.
     #[error("{} is in use: it, or a partition of it, is mounted or belongs to another device", .0.display())]
     InUse(PathBuf),
+    /// A plain file or disk that may be read, not written.
+    #[error("{} cannot be written", .0.display())]
+    WriteProtected(PathBuf),
+    /// There is no directory for what is put together before it is installed.
+    #[error("{} is no directory", .0.display())]
+    NoScratch(PathBuf),
     /// Another installation writes to the same place.
     #[error("another program has {} locked", .0.display())]
     Busy(PathBuf),
@@ -58,6 +66,9 @@ pub enum InstallError {
     /// Options that exclude each other, or a value that means nothing.
     #[error("{0}")]
     Options(String),
+    /// A file of the image says how to install it in words that cannot be used.
+    #[error(transparent)]
+    ImageFile(ConfigError),
     /// Something that this host, image or machine cannot do; the second text says what can.
     #[error("{what}")]
     Unsupported {
@@ -69,6 +80,14 @@ pub enum InstallError {
 }
 
 impl InstallError {
+    /// An error about a file of an image, where it is that; another one stays what it is.
+    pub fn of_image_file(error: anyhow::Error) -> anyhow::Error {
+        match error.downcast() {
+            Ok(error) => Self::ImageFile(error).into(),
+            Err(other) => other,
+        }
+    }
+
     /// Something that cannot be done here, and a way that works.
     pub fn unsupported(what: impl Into<String>, instead: impl Into<String>) -> Self {
         Self::Unsupported {

@@ -116,7 +116,7 @@ pub fn config(
     fetched: &Fetched,
 ) -> Result<InstallConfig> {
     let tree = sysroot.commit_tree(&fetched.record.commit)?;
-    let config = InstallConfig::load(&tree, &wanted.arch)?;
+    let config = InstallConfig::load(&tree, &wanted.arch).map_err(InstallError::of_image_file)?;
     config.check()?;
     if config.enforce_container_sigpolicy == Some(true) {
         let mut image = wanted.image.clone();

@@ -41,6 +41,7 @@ impl Scratch {
         let path = place.join(format!("bowline-install-{}", &key[..12]));
         match fs::DirBuilder::new().mode(0o700).create(&path) {
             Err(error) if error.kind() == ErrorKind::AlreadyExists => {}
+            Err(_) if !place.is_dir() => return Err(InstallError::NoScratch(place.into()).into()),
             other => other?,
         }
         let lock = own_directory(&path)?;
@@ -162,6 +163,17 @@ mod tests {
         fs::create_dir(&path).unwrap();
         rustix::fs::chmod(&path, Mode::from_raw_mode(0o777)).unwrap();
         assert!(Scratch::open(place.path(), target).is_err());
+    }
+
+    #[test]
+    fn a_place_that_is_not_there_is_named() {
+        let dir = tempfile::tempdir().unwrap();
+        fs::write(dir.path().join("file"), "").unwrap();
+        for name in ["nonexistent", "nonexistent/x", "file"] {
+            let place = dir.path().join(name);
+            let error = Scratch::open(&place, Path::new("/dev/x")).unwrap_err();
+            assert_eq!(error.downcast_ref(), Some(&InstallError::NoScratch(place)));
+        }
     }
 
     #[test]

@@ -55,8 +55,7 @@ impl Target {
         } else if is_in_loop(&meta) {
             return Err(InstallError::InUse(path).into());
         }
-        let file = OpenOptions::new().read(true).write(true).open(&path);
-        let mut file = file.with_context(|| format!("Opening {}", path.display()))?;
+        let mut file = writable(&path)?;
         if !lock(&file, is_block).with_context(|| format!("Locking {}", path.display()))? {
             return Err(InstallError::Busy(path).into());
         }
@@ -236,6 +235,16 @@ impl Target {
     }
 }
 
+fn writable(path: &Path) -> Result<File> {
+    let opened = OpenOptions::new().read(true).write(true).open(path);
+    match opened.as_ref().map_err(io::Error::kind) {
+        Err(ErrorKind::PermissionDenied) => Err(InstallError::WriteProtected(path.into()).into()),
+        // Since Linux 6.9 a file system can keep others from writing to its disk.
+        Err(ErrorKind::ResourceBusy) => Err(InstallError::InUse(path.into()).into()),
+        _ => opened.with_context(|| format!("Opening {}", path.display())),
+    }
+}
+
 /// How often, and after which pause each, a locked disk is tried again: udev looks at a disk, and
 /// holds its lock, for a moment after each change.
 const LOCK_TRIES: u32 = 50;
@@ -361,6 +370,27 @@ mod tests {
         let _first = Target::open(&path).unwrap();
         let place = path.canonicalize().unwrap();
         assert_eq!(error(&path), InstallError::Busy(place));
+    }
+
+    #[test]
+    #[allow(clippy::print_stdout, reason = "a test that cannot run says why")]
+    fn an_immutable_file_is_no_matter_of_being_root() {
+        use rustix::fs::{IFlags, ioctl_getflags, ioctl_setflags};
+        let (_dir, path) = file(4096);
+        let open = File::open(&path).unwrap();
+        let flags = ioctl_getflags(&open).and_then(|flags| {
+            ioctl_setflags(&open, flags | IFlags::IMMUTABLE)?;
+            Ok(flags)
+        });
+        let Ok(flags) = flags else {
+            println!("skipped: no file can be made immutable here: {flags:?}");
+            return;
+        };
+        let error = Target::open(&path).unwrap_err();
+        ioctl_setflags(&open, flags).unwrap();
+        let place = path.canonicalize().unwrap();
+        let expected = InstallError::WriteProtected(place);
+        assert_eq!(error.downcast_ref(), Some(&expected));
     }
 
     #[test]

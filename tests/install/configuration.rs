@@ -77,6 +77,10 @@ fn a_mounted_tree_is_read_as_it_is() {
     let said = String::from_utf8_lossy(&output.stderr);
     let start = format!("error: {}/2.toml:2: unknown field `karg`", dir.display());
     assert!(said.starts_with(&start), "{said}");
-    let output = print(&scene, &["--root", "/nowhere"]);
-    assert_eq!(output.status.code(), Some(2));
+    for args in [&["--root", "/nowhere"][..], &["--arch", "bogus"]] {
+        let output = print(&scene, args);
+        assert_eq!(output.status.code(), Some(2), "{args:?}");
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(said.contains("\nhint: "), "{said}");
+    }
 }

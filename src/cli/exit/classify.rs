@@ -34,13 +34,16 @@ const CORRUPT: &str = "the data was changed at the source or on the way; nothing
 const UNUSABLE: &str = "nothing of it was used: choose another image, or build this one anew and \
                         push it again";
 const OTHER_MACHINE: &str = "choose an image for this machine, or another architecture with --arch";
+const IMAGE_FILE: &str = "whoever builds the image has to correct this file, and `bowline container \
+                          lint` checks it there; until then choose another image or version, such \
+                          as host/name@sha256:…";
 const FORMS: &str = "write an image as host/name:tag, host/name@sha256:… or TRANSPORT:NAME, such as \
                      oci:/path:tag";
 
 /// Sorts an error by the first error in its chain, outermost first, whose type says something.
 pub fn classify(error: &anyhow::Error) -> Verdict {
     let known = error.chain().find_map(|cause| {
-        let table: [fn(&(dyn StdError + 'static)) -> Option<Verdict>; 23] = [
+        let table: [fn(&(dyn StdError + 'static)) -> Option<Verdict>; 25] = [
             |e| e.downcast_ref().map(usage),
             |e| e.downcast_ref().map(interrupted),
             |e| e.downcast_ref().and_then(source),
@@ -55,6 +58,8 @@ pub fn classify(error: &anyhow::Error) -> Verdict {
             |e| e.downcast_ref().map(esp),
             |e| e.downcast_ref().map(mirror),
             |e| e.downcast_ref().map(no_counter),
+            |e| e.downcast_ref().map(not_booted),
+            |e| e.downcast_ref().map(kargs_d),
             |e| e.downcast_ref().and_then(grubenv),
             |e| e.downcast_ref().map(unsuitable),
             |e| e.downcast_ref().map(not_stored),
@@ -78,10 +83,9 @@ fn plain(error: &(dyn StdError + 'static)) -> Option<Verdict> {
         || error.is::<OriginError>()
         || error.is::<ConfigError>()
         || error.is::<KargError>()
-        || error.is::<KargsDError>()
     {
         Kind::Usage
-    } else if error.is::<RepoUnsupported>() || error.is::<NotBooted>() {
+    } else if error.is::<RepoUnsupported>() {
         Kind::Unsupported
     } else {
         return None;
@@ -181,7 +185,7 @@ fn sysroot(error: &SysrootError) -> Verdict {
         ),
         E::Empty(_) => Verdict::hint(Kind::Usage, "follow an image first: `bowline rebase IMAGE`"),
         E::ReadOnly(_) => Verdict::hint(Kind::Unexpected, "mount the file system read-write first"),
-        E::NoPermission(_) => Verdict::hint(Kind::Unexpected, "run this as root"),
+        E::NoPermission(_) => no_permission(is_root()),
         E::NoDeployment(_) => Verdict::hint(Kind::Unexpected, "run `bowline status`"),
     }
 }
@@ -270,11 +274,21 @@ fn install(error: &InstallError) -> Verdict {
              shows what uses it. The disk of the running system is taken over \
              by `bowline install to-existing-root`",
         ),
+        E::WriteProtected(_) => Verdict::hint(
+            Kind::Unexpected,
+            "a disk may be read-only (`blockdev --setrw` changes that, or a switch on the medium), a \
+             file immutable (`chattr -i` changes that)",
+        ),
+        E::NoScratch(_) => Verdict::hint(
+            Kind::Usage,
+            "make it, or name another directory with --scratch; it needs as much room as the system",
+        ),
         E::Busy(_) => Verdict::hint(Kind::Busy, "wait until the other installation is done"),
         E::TooSmall { .. } => {
             Verdict::hint(Kind::Space, "choose a larger disk, or make the file larger")
         }
         E::Options(_) => Verdict::new(Kind::Usage),
+        E::ImageFile(_) => Verdict::hint(Kind::Usage, IMAGE_FILE),
         E::Unsupported { instead, .. } => Verdict::hint(Kind::Unsupported, instead.as_str()),
     }
 }
@@ -301,6 +315,18 @@ fn no_counter(_: &NoCounter) -> Verdict {
         Kind::Unsupported,
         "boot with UEFI, or put /boot on ext4 or XFS; updates are held back until then",
     )
+}
+
+fn not_booted(_: &NotBooted) -> Verdict {
+    Verdict::hint(
+        Kind::Unsupported,
+        "run this without --sysroot, on a host that booted an image; `bowline status --sysroot DIR` \
+         shows what is in another sysroot",
+    )
+}
+
+fn kargs_d(_: &KargsDError) -> Verdict {
+    Verdict::hint(Kind::Usage, IMAGE_FILE)
 }
 
 fn mirror(error: &MirrorError) -> Verdict {
@@ -358,6 +384,22 @@ fn in_use(_: &InUse) -> Verdict {
     )
 }
 
+fn is_root() -> bool {
+    rustix::process::geteuid().is_root()
+}
+
+/// What may help somebody who may not do something; root is told something else.
+pub(super) fn no_permission(root: bool) -> Verdict {
+    let hint = match root {
+        false => "run this as root",
+        true => {
+            "even root may not: the file may be immutable (`lsattr`), its file system or device \
+             read-only, or SELinux or a container in the way"
+        }
+    };
+    Verdict::hint(Kind::Unexpected, hint)
+}
+
 fn system(error: &io::Error) -> Option<Verdict> {
     of_kind(error.kind())
 }
@@ -370,7 +412,11 @@ fn of_kind(kind: io::ErrorKind) -> Option<Verdict> {
             Kind::Busy,
             "another program works on the repository: wait until it is done",
         ),
-        K::PermissionDenied => Verdict::hint(Kind::Unexpected, "run this as root"),
+        K::PermissionDenied => no_permission(is_root()),
+        K::ResourceBusy => Verdict::hint(
+            Kind::Unexpected,
+            "something else uses it: `fuser -vm PATH` shows programs, `lsblk` other devices",
+        ),
         K::ReadOnlyFilesystem => {
             Verdict::hint(Kind::Unexpected, "mount the file system read-write first")
         }

@@ -4,12 +4,14 @@ use anyhow::{Context as _, anyhow};
 
 use super::*;
 use crate::agent::NotBooted;
+use crate::boot::kargs_d::KargsDError;
 use crate::cli::OutputClosed;
 use crate::cli::image::{InUse, NotStored};
 use crate::config::ConfigError;
 use crate::deploy::DeployError;
 use crate::health::BadImage;
 use crate::image::{Digest, ImageReference, ManifestError, OstreeImageReference};
+use crate::install::InstallError;
 use crate::pull::{LayerFailure, Unsuitable};
 use crate::repo::LayerError;
 use crate::sysroot::SysrootError;
@@ -157,6 +159,11 @@ fn references_that_are_wrong() {
 #[test]
 fn failures_of_the_system() {
     let io = |kind: io::ErrorKind| Err::<(), _>(io::Error::from(kind)).context("Writing /x");
+    let denied = classify::no_permission(rustix::process::geteuid().is_root());
+    let denied = format!(
+        "error: Writing /x\n  caused by: permission denied\nhint: {}\n",
+        denied.hint.unwrap()
+    );
     let table = [
         (
             io::ErrorKind::StorageFull,
@@ -170,16 +177,18 @@ fn failures_of_the_system() {
             "error: Writing /x\n  caused by: quota exceeded\nhint: free some space (`bowline \
              image prune --undeployed` helps) and run the command again\n",
         ),
-        (
-            io::ErrorKind::PermissionDenied,
-            1,
-            "error: Writing /x\n  caused by: permission denied\nhint: run this as root\n",
-        ),
+        (io::ErrorKind::PermissionDenied, 1, &denied),
         (
             io::ErrorKind::ReadOnlyFilesystem,
             1,
             "error: Writing /x\n  caused by: read-only filesystem or storage medium\nhint: mount \
              the file system read-write first\n",
+        ),
+        (
+            io::ErrorKind::ResourceBusy,
+            1,
+            "error: Writing /x\n  caused by: resource busy\nhint: something else uses it: `fuser -vm \
+             PATH` shows programs, `lsblk` other devices\n",
         ),
         (
             io::ErrorKind::WouldBlock,
@@ -195,6 +204,53 @@ fn failures_of_the_system() {
     ];
     for (kind, code, text) in table {
         assert_eq!(seen(io(kind).unwrap_err()), (code, text.into()));
+    }
+}
+
+#[test]
+fn root_is_not_told_to_be_root() {
+    let hint = |root| classify::no_permission(root).hint.unwrap();
+    assert_eq!(hint(false), "run this as root");
+    assert!(hint(true).starts_with("even root may not: "));
+}
+
+#[test]
+fn targets_that_cannot_be_used() {
+    for (error, code, says) in [
+        (InstallError::NoScratch("/x".into()), 2, "--scratch"),
+        (InstallError::WriteProtected("/x".into()), 1, "chattr -i"),
+    ] {
+        let (found, text) = seen(error.into());
+        assert_eq!(found, code, "{text}");
+        let hint = text.split("\nhint: ").nth(1).unwrap_or_default();
+        assert!(hint.contains(says), "{text}");
+    }
+}
+
+#[test]
+fn files_of_an_image_are_for_its_builder_to_mend() {
+    let problem = || "unknown field `x`".to_owned();
+    let kargs = KargsDError {
+        file: "/usr/lib/bootc/kargs.d/x.toml of commit 0123".into(),
+        line: Some(3),
+        problem: problem(),
+    };
+    let install = ConfigError::Text {
+        file: "/usr/lib/bootc/install/x.toml of commit 0123".into(),
+        line: 3,
+        problem: problem(),
+    };
+    let install = InstallError::of_image_file(install.into());
+    for (error, file) in [(kargs.into(), "kargs.d"), (install, "install")] {
+        let (code, text) = seen(Error::context(error, "Deploying docker://quay.io/a/b:1"));
+        let expected = format!(
+            "error: Deploying docker://quay.io/a/b:1
+  caused by: /usr/lib/bootc/{file}/x.toml of commit 0123:3: unknown field `x`
+hint: whoever builds the image has to correct this file, and `bowline container lint` checks it \
+there; until then choose another image or version, such as host/name@sha256:…
+"
+        );
+        assert_eq!((code, text), (2, expected));
     }
 }
 
@@ -395,7 +451,12 @@ fn an_image_that_failed_here_before_and_a_boot_of_another_machine() {
         text.contains("check 10-db failed\nhint: choose another image, or"),
         "{text}"
     );
-    assert_eq!(seen(NotBooted("/s".into()).into()).0, 7);
+    let (code, text) = seen(NotBooted("/s".into()).into());
+    assert_eq!(code, 7, "{text}");
+    assert!(
+        text.contains("from /s\nhint: run this without --sysroot"),
+        "{text}"
+    );
 }
 
 #[test]

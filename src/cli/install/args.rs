@@ -47,7 +47,8 @@ pub struct ToDiskArgs {
     #[arg(value_name = "DEVICE|FILE")]
     pub target: PathBuf,
 
-    /// Destroy what is on the disk; needed when it has a partition table or a file system
+    /// Destroy what is on the disk; needed when it has a partition table or a file system, and for
+    /// a plain file when there is anything but zeros in its first MiB
     #[arg(long)]
     pub wipe: bool,
 

@@ -7,6 +7,7 @@ use super::args::PrintConfigurationArgs;
 use crate::cli::exit::UsageError;
 use crate::cli::{Context, reference};
 use crate::config::InstallConfig;
+use crate::image::is_arch;
 use crate::install::{self, Wanted};
 use crate::progress::Event;
 use crate::sys::tree::DirTree;
@@ -15,18 +16,24 @@ use crate::sys::tree::DirTree;
 pub fn run(args: &PrintConfigurationArgs, context: &Context) -> Result<()> {
     let config = match &args.image {
         Some(image) => of_image(image, args, context)?,
-        None => {
-            let root = &args.root;
-            if !root.is_dir() {
-                let error = UsageError::new(format!("{} is no directory", root.display()));
-                return Err(error.hint("name the root of a system with --root").into());
-            }
-            let tree =
-                DirTree::open(root).with_context(|| format!("Opening {}", root.display()))?;
-            InstallConfig::load(&tree, &context.arch(&args.fetch))?
-        }
+        None => of_tree(args, context)?,
     };
     context.print(&format!("{}\n", config.to_json(args.all)?))
+}
+
+fn of_tree(args: &PrintConfigurationArgs, context: &Context) -> Result<InstallConfig> {
+    let (root, arch) = (&args.root, context.arch(&args.fetch));
+    if !root.is_dir() {
+        let error = UsageError::new(format!("{} is no directory", root.display()));
+        return Err(error.hint("name the root of a system with --root").into());
+    }
+    // An image would say which ones there are.
+    if !is_arch(&arch) {
+        let error = UsageError::new(format!("{arch:?} is no architecture"));
+        return Err(error.hint("write one such as amd64 or arm64").into());
+    }
+    let tree = DirTree::open(root).with_context(|| format!("Opening {}", root.display()))?;
+    InstallConfig::load(&tree, &arch)
 }
 
 fn of_image(
