@@ -210,19 +210,13 @@ pub(super) fn name(id: &DeploymentId) -> String {
 mod tests {
     use super::*;
     use crate::sysroot::Origin;
+    use crate::testing::samples;
 
     fn deployment(commit: &str, slot: Slot) -> Deployment {
         let image = "ostree-unverified-registry:quay.io/os:stable";
         Deployment {
-            id: DeploymentId {
-                stateroot: "os".into(),
-                commit: commit.into(),
-                serial: 0,
-            },
-            slot,
-            pinned: false,
             origin: Origin::of_image(&image.parse().unwrap()),
-            kargs: Vec::new(),
+            ..samples::deployment(commit, slot)
         }
     }
 

@@ -5,19 +5,10 @@ use std::fs;
 use proptest::prelude::*;
 
 use super::*;
-
-fn tree(files: &[(&str, &str)]) -> tempfile::TempDir {
-    let dir = tempfile::tempdir().unwrap();
-    for (path, text) in files {
-        let path = dir.path().join(path);
-        fs::create_dir_all(path.parent().unwrap()).unwrap();
-        fs::write(path, text).unwrap();
-    }
-    dir
-}
+use crate::testing::samples::{self, files};
 
 fn refused(text: &str) -> String {
-    let dir = tree(&[("etc/bowline/x.yaml", text)]);
+    let dir = files(&[("etc/bowline/x.yaml", text)]).unwrap();
     let error = load(dir.path()).unwrap_err();
     let error = error.downcast::<ConfigError>().unwrap().to_string();
     error.replace(&format!("{}/", dir.path().display()), "/")
@@ -25,13 +16,13 @@ fn refused(text: &str) -> String {
 
 #[test]
 fn without_files_there_are_defaults() {
-    let dir = tree(&[]);
+    let dir = files(&[]).unwrap();
     assert_eq!(load(dir.path()).unwrap(), Settings::default());
 }
 
 #[test]
 fn later_files_win_key_by_key() {
-    let dir = tree(&[
+    let dir = files(&[
         (
             "usr/lib/bowline/10-a.yaml",
             "update: {apply: true, metered: allow}\nhealth: {units: [a, b]}",
@@ -47,7 +38,8 @@ fn later_files_win_key_by_key() {
         ("etc/bowline/note.txt", "no: yaml: at all"),
         ("etc/bowline/.hidden.yaml", "no: yaml: at all"),
         ("etc/bowline/install/y.yaml", "other: thing"),
-    ]);
+    ])
+    .unwrap();
     let expected = Settings {
         update: Update {
             apply: false,
@@ -67,10 +59,11 @@ fn later_files_win_key_by_key() {
 
 #[test]
 fn a_link_to_dev_null_hides_files_of_its_name() {
-    let dir = tree(&[
+    let dir = files(&[
         ("usr/lib/bowline/a.yaml", "no such key: 1"),
         ("etc/bowline/b.yaml", ""),
-    ]);
+    ])
+    .unwrap();
     std::os::unix::fs::symlink("/dev/null", dir.path().join("etc/bowline/a.yaml")).unwrap();
     assert_eq!(load(dir.path()).unwrap(), Settings::default());
 }
@@ -138,7 +131,7 @@ fn mistakes_name_file_line_and_what_is_allowed() {
 
 #[test]
 fn a_huge_file_and_bytes_that_are_no_text_are_refused() {
-    let dir = tree(&[("etc/bowline/x.yaml", &"#".repeat(300 << 10))]);
+    let dir = files(&[("etc/bowline/x.yaml", &"#".repeat(300 << 10))]).unwrap();
     let error = load(dir.path()).unwrap_err();
     let name = dir.path().join("etc/bowline/x.yaml").display().to_string();
     let expected = ConfigError::file(&name, "larger than 262144 bytes");
@@ -175,7 +168,7 @@ proptest! {
             (format!("{}/{name}", PLACES[*place]), text(*apply, *tries))
         }).collect();
         let paths: Vec<_> = paths.iter().map(|(path, text)| (path.as_str(), text.as_str())).collect();
-        let dir = tree(&paths);
+        let dir = samples::files(&paths).unwrap();
         let settings = load(dir.path()).unwrap();
         let apply = by_path.values().rev().find_map(|v| v.0);
         let tries = by_path.values().rev().find_map(|v| v.1);

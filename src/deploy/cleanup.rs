@@ -80,7 +80,8 @@ fn unneeded(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::sysroot::{DeploymentId, Slot};
+    use crate::sysroot::Slot;
+    use crate::testing::samples;
 
     fn origin(tag: &str) -> Origin {
         let image = format!("ostree-unverified-registry:quay.io/os:{tag}");
@@ -89,15 +90,8 @@ mod tests {
 
     fn deployment(tag: &str, slot: Slot) -> Deployment {
         Deployment {
-            id: DeploymentId {
-                stateroot: "os".into(),
-                commit: format!("commit of {tag}"),
-                serial: 0,
-            },
-            slot,
-            pinned: false,
             origin: origin(tag),
-            kargs: Vec::new(),
+            ..samples::deployment(&format!("commit of {tag}"), slot)
         }
     }
 

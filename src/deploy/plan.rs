@@ -384,4 +384,4 @@ impl fmt::Display for DeployPlan {
 }
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;

@@ -70,7 +70,8 @@ mod tests {
     use crate::boot::esp::names::MirrorName;
     use crate::boot::mirror::PresentEntry;
     use crate::deploy::Room;
-    use crate::sysroot::{Deployment, FreeSpace, Origin};
+    use crate::sysroot::FreeSpace;
+    use crate::testing::samples::deployment;
 
     const MIB: u64 = 1 << 20;
 
@@ -95,17 +96,6 @@ mod tests {
 
     /// A host that runs b, with a as the other way back, and this much room on the ESP.
     fn host(free: u64) -> Snapshot {
-        let deployment = |name: &str, slot| Deployment {
-            id: DeploymentId {
-                stateroot: "os".into(),
-                commit: name.into(),
-                serial: 0,
-            },
-            slot,
-            pinned: false,
-            origin: Origin::default(),
-            kargs: Vec::new(),
-        };
         let deployments = vec![
             deployment("staged", Slot::Staged),
             deployment("b", Slot::Booted),

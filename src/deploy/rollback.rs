@@ -140,24 +140,11 @@ pub fn roll_back(sysroot: &LockedSysroot, plan: &RollbackPlan) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::sysroot::Origin;
+    use crate::testing::samples::deployment;
 
     fn host(spec: &[(&str, Slot)]) -> Vec<Deployment> {
-        let deployment = |(name, slot): &(&str, Slot)| {
-            let (stateroot, commit) = name.split_once('/').unwrap_or(("os", name));
-            Deployment {
-                id: DeploymentId {
-                    stateroot: stateroot.into(),
-                    commit: commit.into(),
-                    serial: 0,
-                },
-                slot: *slot,
-                pinned: false,
-                origin: Origin::default(),
-                kargs: Vec::new(),
-            }
-        };
-        spec.iter().map(deployment).collect()
+        let deployments = spec.iter().map(|(name, slot)| deployment(name, *slot));
+        deployments.collect()
     }
 
     fn order(plan: &RollbackPlan) -> Vec<&str> {

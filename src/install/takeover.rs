@@ -184,15 +184,11 @@ fn copy(from: &Path, to: &Path) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::testing::samples;
 
     fn tree(paths: &[&str]) -> tempfile::TempDir {
-        let dir = tempfile::tempdir().unwrap();
-        for path in paths {
-            let path = dir.path().join(path);
-            fs::create_dir_all(path.parent().unwrap()).unwrap();
-            fs::write(path, "x").unwrap();
-        }
-        dir
+        let files: Vec<_> = paths.iter().map(|path| (*path, "x")).collect();
+        samples::files(&files).unwrap()
     }
 
     #[test]

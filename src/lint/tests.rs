@@ -7,11 +7,10 @@ use std::os::unix::fs::symlink;
 use std::path::Path;
 
 use super::*;
+use crate::testing::samples;
 
 fn write(root: &Path, path: &str, text: &str) {
-    let path = root.join(path);
-    fs::create_dir_all(path.parent().unwrap()).unwrap();
-    fs::write(path, text).unwrap();
+    samples::write(root, path, text).unwrap();
 }
 
 /// A file system in which nothing is found.
@@ -82,222 +81,120 @@ fn nothing_is_found_in_a_good_tree() {
     assert_eq!(found(good().path()), []);
 }
 
-type Damage = fn(&Path);
+/// One damage a line: the check that finds it, what is done to a good tree, and what the check says.
+/// `-PATH` removes a file, `+PATH=TEXT` writes one.
+const DAMAGES: &str = r#"
+kernel | -usr/lib/modules/6.1/vmlinuz | there is no kernel
+kernel | +usr/lib/modules/6.1/vmlinuz= | there is no kernel
+initramfs | +usr/lib/modules/6.1/initramfs.img= | dracut --kver 6.1 /usr/lib/modules/6.1/initramfs.img
+initramfs | -usr/lib/modules/6.1/initramfs.img | /usr/lib/modules/6.1/initramfs.img is missing
+base-directories | -ostree | /ostree is no link
+etc-usretc | +usr/etc/passwd=x | move it to /etc
+machine-id | +etc/machine-id=0123456789abcdef0123456789abcdef\n | /etc/machine-id holds an identity
+kargs | +usr/lib/bowline/kargs.d/x.yaml=kargs: [a]\nother: 1\n | usr/lib/bowline/kargs.d/x.yaml:
+kargs | +usr/lib/bootc/kargs.d/x.toml=kargs = 1\n | usr/lib/bootc/kargs.d/x.toml:1:
+install-config | +usr/lib/bowline/install/x.yaml=root-fs: ext4\n | usr/lib/bowline/install/x.yaml:1:
+install-config | +usr/lib/bootc/install/x.toml=[install\n | usr/lib/bootc/install/x.toml:1:
+settings | +usr/lib/bowline/x.yaml=update: {aply: true}\n | usr/lib/bowline/x.yaml:1:
+units | -usr/lib/systemd/system/ostree-remount.service | ostree-remount.service is missing
+policy | -etc/containers/policy.json | no image is accepted
+sysroot-readonly | +usr/lib/ostree/prepare-root.conf=[etc]\nreadonly=true\n | does not set readonly=true
+sysroot-readonly | +usr/lib/ostree/prepare-root.conf=[sysroot]\nreadonly=false\n | does not set readonly=true
+os-release | +usr/lib/os-release=ID=x\nVERSION_ID=1\n | has no PRETTY_NAME
+os-release | -usr/lib/os-release | there is no /usr/lib/os-release
+grub | +usr/lib/os-release=ID=x\nVERSION_ID=1\nPRETTY_NAME="X; Y"\n | the image calls itself X; Y in /usr/lib/os-release, with ;
+grub | +usr/lib/bowline/kargs.d/x.yaml=kargs: [x=$y]\n | the kernel argument x=$y has $
+var-tmpfiles | +var/lib/z/in/state= | /var/lib/z is not made on hosts
+var-tmpfiles | +var/lib/x/state= | /var/lib/x/state is not part of updates
+nonempty-boot | +boot/vmlinuz-6.1= | /boot/vmlinuz-6.1 is not seen
+nonempty-run-tmp | +run/lock/file=x | /run/lock/file is not seen
+nonempty-run-tmp | +tmp/file= | /tmp/file is not seen
+builder-files | +etc/resolv.conf= | /etc/resolv.conf is an empty file
+builder-files | +etc/hostname= | /etc/hostname is an empty file
+"#;
+
+/// Damages that are no matter of one file's text.
+const ODD_DAMAGES: [(&str, fn(&Path), &str); 7] = [
+    (
+        "base-directories",
+        |r| fs::remove_dir(r.join("sysroot")).unwrap(),
+        "/sysroot is no directory",
+    ),
+    (
+        "base-directories",
+        |r| {
+            fs::remove_dir(r.join("proc")).unwrap();
+            write(r, "proc", "");
+        },
+        "/proc is no directory",
+    ),
+    (
+        "var-run",
+        |r| {
+            write(r, "usr/lib/tmpfiles.d/y.conf", "d /var/run");
+            fs::create_dir(r.join("var/run")).unwrap();
+        },
+        "/var/run is a directory",
+    ),
+    (
+        "utf8",
+        |r| fs::write(r.join("usr/lib").join(OsStr::from_bytes(b"caf\xe9")), "").unwrap(),
+        "the name of /usr/lib/caf\u{fffd} is not UTF-8",
+    ),
+    (
+        "utf8",
+        |r| symlink(OsStr::from_bytes(b"\xff"), r.join("usr/lib/link")).unwrap(),
+        "the target of the link /usr/lib/link",
+    ),
+    (
+        "var-tmpfiles",
+        |r| fs::create_dir(r.join("var/lib/y")).unwrap(),
+        "write `d /var/lib/y MODE USER GROUP -`",
+    ),
+    (
+        "var-tmpfiles",
+        |r| symlink("x", r.join("var/link")).unwrap(),
+        "/var/link is not part of updates",
+    ),
+];
+
+fn damage(root: &Path, how: &str) {
+    match (how.strip_prefix('-'), how.strip_prefix('+')) {
+        (Some(path), _) => fs::remove_file(root.join(path)).unwrap(),
+        (_, Some(file)) => {
+            let (path, text) = file.split_once('=').unwrap();
+            write(root, path, &text.replace("\\n", "\n"));
+        }
+        _ => panic!("{how:?} is no damage"),
+    }
+}
+
+/// Only one check finds anything in a tree, one thing, with these words.
+fn is_found(tree: &Path, name: &str, words: &str) {
+    let mut found = found(tree);
+    if words == "there is no kernel" {
+        // Without a kernel there is nothing to have an initramfs.
+        found.retain(|(name, _)| *name != "initramfs");
+    }
+    assert_eq!(found.len(), 1, "{name} ({words}): {found:?}");
+    let (by, findings) = &found[0];
+    assert_eq!(*by, name, "{findings:?}");
+    assert_eq!(findings.len(), 1, "{findings:?}");
+    assert!(findings[0].contains(words), "{findings:?}");
+}
 
 #[test]
 fn each_damage_is_found_by_its_check_alone() {
-    let damages: [(&str, Damage, &str); 34] = [
-        (
-            "kernel",
-            |r| fs::remove_file(r.join("usr/lib/modules/6.1/vmlinuz")).unwrap(),
-            "there is no kernel",
-        ),
-        (
-            "kernel",
-            |r| write(r, "usr/lib/modules/6.1/vmlinuz", ""),
-            "there is no kernel",
-        ),
-        (
-            "initramfs",
-            |r| write(r, "usr/lib/modules/6.1/initramfs.img", ""),
-            "dracut --kver 6.1 /usr/lib/modules/6.1/initramfs.img",
-        ),
-        (
-            "initramfs",
-            |r| fs::remove_file(r.join("usr/lib/modules/6.1/initramfs.img")).unwrap(),
-            "/usr/lib/modules/6.1/initramfs.img is missing",
-        ),
-        (
-            "base-directories",
-            |r| fs::remove_dir(r.join("sysroot")).unwrap(),
-            "/sysroot is no directory",
-        ),
-        (
-            "base-directories",
-            |r| {
-                fs::remove_dir(r.join("proc")).unwrap();
-                write(r, "proc", "");
-            },
-            "/proc is no directory",
-        ),
-        (
-            "base-directories",
-            |r| fs::remove_file(r.join("ostree")).unwrap(),
-            "/ostree is no link",
-        ),
-        (
-            "etc-usretc",
-            |r| write(r, "usr/etc/passwd", "x"),
-            "move it to /etc",
-        ),
-        (
-            "var-run",
-            |r| {
-                write(r, "usr/lib/tmpfiles.d/y.conf", "d /var/run");
-                fs::create_dir(r.join("var/run")).unwrap();
-            },
-            "/var/run is a directory",
-        ),
-        (
-            "utf8",
-            |r| fs::write(r.join("usr/lib").join(OsStr::from_bytes(b"caf\xe9")), "").unwrap(),
-            "the name of /usr/lib/caf\u{fffd} is not UTF-8",
-        ),
-        (
-            "utf8",
-            |r| symlink(OsStr::from_bytes(b"\xff"), r.join("usr/lib/link")).unwrap(),
-            "the target of the link /usr/lib/link",
-        ),
-        (
-            "machine-id",
-            |r| write(r, "etc/machine-id", "0123456789abcdef0123456789abcdef\n"),
-            "/etc/machine-id holds an identity",
-        ),
-        (
-            "kargs",
-            |r| {
-                write(
-                    r,
-                    "usr/lib/bowline/kargs.d/x.yaml",
-                    "kargs: [a]\nother: 1\n",
-                )
-            },
-            "usr/lib/bowline/kargs.d/x.yaml:",
-        ),
-        (
-            "kargs",
-            |r| write(r, "usr/lib/bootc/kargs.d/x.toml", "kargs = 1\n"),
-            "usr/lib/bootc/kargs.d/x.toml:1: ",
-        ),
-        (
-            "install-config",
-            |r| write(r, "usr/lib/bowline/install/x.yaml", "root-fs: ext4\n"),
-            "usr/lib/bowline/install/x.yaml:1: ",
-        ),
-        (
-            "install-config",
-            |r| write(r, "usr/lib/bootc/install/x.toml", "[install\n"),
-            "usr/lib/bootc/install/x.toml:1: ",
-        ),
-        (
-            "settings",
-            |r| write(r, "usr/lib/bowline/x.yaml", "update: {aply: true}\n"),
-            "usr/lib/bowline/x.yaml:1: ",
-        ),
-        (
-            "units",
-            |r| fs::remove_file(r.join("usr/lib/systemd/system/ostree-remount.service")).unwrap(),
-            "ostree-remount.service is missing",
-        ),
-        (
-            "policy",
-            |r| fs::remove_file(r.join("etc/containers/policy.json")).unwrap(),
-            "no image is accepted",
-        ),
-        (
-            "sysroot-readonly",
-            |r| {
-                write(
-                    r,
-                    "usr/lib/ostree/prepare-root.conf",
-                    "[etc]\nreadonly=true\n",
-                )
-            },
-            "does not set readonly=true",
-        ),
-        (
-            "sysroot-readonly",
-            |r| {
-                write(
-                    r,
-                    "usr/lib/ostree/prepare-root.conf",
-                    "[sysroot]\nreadonly=false\n",
-                )
-            },
-            "does not set readonly=true",
-        ),
-        (
-            "os-release",
-            |r| write(r, "usr/lib/os-release", "ID=x\nVERSION_ID=1\n"),
-            "has no PRETTY_NAME",
-        ),
-        (
-            "os-release",
-            |r| fs::remove_file(r.join("usr/lib/os-release")).unwrap(),
-            "there is no /usr/lib/os-release",
-        ),
-        (
-            "grub",
-            |r| {
-                let text = "ID=x\nVERSION_ID=1\nPRETTY_NAME=\"X; Y\"\n";
-                write(r, "usr/lib/os-release", text);
-            },
-            "the image calls itself X; Y in /usr/lib/os-release, with ;",
-        ),
-        (
-            "grub",
-            |r| write(r, "usr/lib/bowline/kargs.d/x.yaml", "kargs: [x=$y]\n"),
-            "the kernel argument x=$y has $",
-        ),
-        (
-            "var-tmpfiles",
-            |r| fs::create_dir(r.join("var/lib/y")).unwrap(),
-            "write `d /var/lib/y MODE USER GROUP -`",
-        ),
-        (
-            "var-tmpfiles",
-            |r| write(r, "var/lib/z/in/state", ""),
-            "/var/lib/z is not made on hosts",
-        ),
-        (
-            "var-tmpfiles",
-            |r| write(r, "var/lib/x/state", ""),
-            "/var/lib/x/state is not part of updates",
-        ),
-        (
-            "var-tmpfiles",
-            |r| symlink("x", r.join("var/link")).unwrap(),
-            "/var/link is not part of updates",
-        ),
-        (
-            "nonempty-boot",
-            |r| write(r, "boot/vmlinuz-6.1", ""),
-            "/boot/vmlinuz-6.1 is not seen",
-        ),
-        (
-            "nonempty-run-tmp",
-            |r| write(r, "run/lock/file", "x"),
-            "/run/lock/file is not seen",
-        ),
-        (
-            "nonempty-run-tmp",
-            |r| write(r, "tmp/file", ""),
-            "/tmp/file is not seen",
-        ),
-        (
-            "builder-files",
-            |r| write(r, "etc/resolv.conf", ""),
-            "/etc/resolv.conf is an empty file",
-        ),
-        (
-            "builder-files",
-            |r| write(r, "etc/hostname", ""),
-            "/etc/hostname is an empty file",
-        ),
-    ];
-    for (name, damage, words) in damages {
+    for line in DAMAGES.trim().lines() {
+        let parts: Vec<&str> = line.split(" | ").collect();
+        let tree = good();
+        damage(tree.path(), parts[1]);
+        is_found(tree.path(), parts[0], parts[2]);
+    }
+    for (name, damage, words) in ODD_DAMAGES {
         let tree = good();
         damage(tree.path());
-        let mut found = found(tree.path());
-        if words == "there is no kernel" {
-            // Without a kernel there is nothing to have an initramfs.
-            found.retain(|(name, _)| *name != "initramfs");
-        }
-        assert_eq!(found.len(), 1, "{name} ({words}): {found:?}");
-        let (by, findings) = &found[0];
-        assert_eq!(*by, name, "{findings:?}");
-        assert_eq!(findings.len(), 1, "{findings:?}");
-        assert!(findings[0].contains(words), "{findings:?}");
+        is_found(tree.path(), name, words);
     }
 }
 

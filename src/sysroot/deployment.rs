@@ -96,18 +96,11 @@ pub fn leading<'a>(all: &'a [Deployment], named: Option<&str>) -> Option<&'a Dep
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::testing::samples;
 
     fn slots(spec: &[(&str, Slot)]) -> Vec<Slot> {
-        let deployment = |(at, (stateroot, slot)): (usize, &(&str, Slot))| Deployment {
-            id: DeploymentId {
-                stateroot: (*stateroot).into(),
-                commit: at.to_string(),
-                serial: 0,
-            },
-            slot: *slot,
-            pinned: false,
-            origin: Origin::default(),
-            kargs: Vec::new(),
+        let deployment = |(at, (stateroot, slot)): (usize, &(&str, Slot))| {
+            samples::deployment(&format!("{stateroot}/{at}"), *slot)
         };
         let mut all: Vec<_> = spec.iter().enumerate().map(deployment).collect();
         assign_slots(&mut all);

@@ -8,6 +8,7 @@ mod objects;
 pub mod oci;
 pub mod registry;
 pub mod rootfs;
+pub mod samples;
 pub mod sysroot;
 pub mod tar;
 

@@ -1,18 +1,15 @@
 //! Tests of an image's kernel arguments: bootc's directory, ours, and mistakes.
 
-use std::fs;
-
 use proptest::prelude::*;
 
 use super::*;
 use crate::sys::tree::DirTree;
+use crate::testing::samples;
 
 fn read(files: &[(&str, &str)]) -> Result<ImageKargs> {
     let dir = tempfile::tempdir().unwrap();
     for (path, text) in files {
-        let path = dir.path().join("usr/lib").join(path);
-        fs::create_dir_all(path.parent().unwrap()).unwrap();
-        fs::write(path, text).unwrap();
+        samples::write(&dir.path().join("usr/lib"), path, text).unwrap();
     }
     ImageKargs::read(&DirTree::open(dir.path()).unwrap())
 }

@@ -4,6 +4,7 @@ use std::fs;
 
 use super::*;
 use crate::boot::GRUB_CFG;
+use crate::testing::samples;
 
 #[test]
 fn the_file_is_written_and_read() {
@@ -83,12 +84,7 @@ fn without_the_file_grub_is_known_by_its_files() {
             "boot/grub/grubenv",
         ),
     ] {
-        let dir = tempfile::tempdir().unwrap();
-        for (path, text) in files {
-            let path = dir.path().join(path);
-            fs::create_dir_all(path.parent().unwrap()).unwrap();
-            fs::write(path, text).unwrap();
-        }
+        let dir = samples::files(files).unwrap();
         let setup = BootSetup::read(dir.path()).unwrap();
         assert_eq!(setup.bootloader, bootloader, "{files:?}");
         assert_eq!(grubenv_path(dir.path()), dir.path().join(env));

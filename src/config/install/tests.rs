@@ -1,30 +1,19 @@
 //! Tests of the install configuration: bootc's rules, ours on top, and the JSON.
 
-use std::fs;
-
 use proptest::prelude::*;
 use serde_json::json;
 
 use super::*;
 use crate::sys::tree::DirTree;
-
-fn tree(files: &[(&str, &str)]) -> tempfile::TempDir {
-    let dir = tempfile::tempdir().unwrap();
-    for (path, text) in files {
-        let path = dir.path().join(path);
-        fs::create_dir_all(path.parent().unwrap()).unwrap();
-        fs::write(path, text).unwrap();
-    }
-    dir
-}
+use crate::testing::samples;
 
 fn load(files: &[(&str, &str)]) -> InstallConfig {
-    let dir = tree(files);
+    let dir = samples::files(files).unwrap();
     InstallConfig::load(&DirTree::open(dir.path()).unwrap(), "amd64").unwrap()
 }
 
 fn refused(path: &str, text: &str) -> String {
-    let dir = tree(&[(path, text)]);
+    let dir = samples::files(&[(path, text)]).unwrap();
     let loaded = InstallConfig::load(&DirTree::open(dir.path()).unwrap(), "amd64");
     let error = loaded.unwrap_err().downcast::<ConfigError>().unwrap();
     error

@@ -4,7 +4,8 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::image::OstreeImageReference;
-use crate::sysroot::{DeploymentId, Slot};
+use crate::sysroot::Slot;
+use crate::testing::samples;
 
 fn args(line: &str) -> KernelArgs {
     KernelArgs::parse(line)
@@ -16,15 +17,9 @@ fn karg(text: &str) -> Karg {
 
 fn deployment(line: &str, origin: Origin) -> Deployment {
     Deployment {
-        id: DeploymentId {
-            stateroot: "os".into(),
-            commit: line.into(),
-            serial: 0,
-        },
-        slot: Slot::Booted,
-        pinned: false,
         origin,
         kargs: args(line).to_words(),
+        ..samples::deployment("c", Slot::Booted)
     }
 }
 

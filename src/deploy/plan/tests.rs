@@ -3,6 +3,7 @@
 use proptest::prelude::*;
 
 use super::*;
+use crate::testing::samples;
 
 const A: &str = "ostree-unverified-registry:quay.io/os:a";
 const B: &str = "ostree-unverified-registry:quay.io/os:b";
@@ -13,15 +14,9 @@ fn image(text: &str) -> OstreeImageReference {
 
 fn deployment(commit: &str, slot: Slot, image_text: &str) -> Deployment {
     Deployment {
-        id: DeploymentId {
-            stateroot: "os".into(),
-            commit: commit.into(),
-            serial: 0,
-        },
-        slot,
-        pinned: false,
         origin: Origin::of_image(&image(image_text)),
         kargs: vec![format!("from={commit}")],
+        ..samples::deployment(commit, slot)
     }
 }
 
@@ -33,7 +28,8 @@ fn kernel(checksum: &str, bytes: u64) -> Kernel {
     }
 }
 
-fn host(deployments: Vec<Deployment>) -> Snapshot {
+/// A host that boots with GRUB and has room enough.
+pub fn host(deployments: Vec<Deployment>) -> Snapshot {
     Snapshot {
         image_kargs: vec![ImageKargs::default(); deployments.len()],
         bootloader: Bootloader::Grub,
@@ -66,7 +62,8 @@ fn plan(host: &Snapshot, wish: &Wish) -> Result<Decision, DeployError> {
     super::plan(host, wish, &tree())
 }
 
-fn tree() -> TreeFacts {
+/// A tree that can be deployed.
+pub fn tree() -> TreeFacts {
     TreeFacts {
         kernel: Some(kernel("k2", 10 << 20)),
         etc_bytes: 1 << 20,
@@ -82,7 +79,8 @@ fn planned(host: &Snapshot, wish: &Wish) -> DeployPlan {
     }
 }
 
-fn commits(ids: &[DeploymentId]) -> Vec<&str> {
+/// Their commits.
+pub fn commits(ids: &[DeploymentId]) -> Vec<&str> {
     ids.iter().map(|id| id.commit.as_str()).collect()
 }
 
@@ -369,10 +367,8 @@ proptest! {
 
 /// An image that asks for arguments.
 fn asking(line: &str) -> ImageKargs {
-    let dir = tempfile::tempdir().unwrap();
-    let path = dir.path().join("usr/lib/bowline/kargs.d");
-    std::fs::create_dir_all(&path).unwrap();
-    std::fs::write(path.join("x.yaml"), format!("kargs: ['{line}']\n")).unwrap();
+    let text = format!("kargs: ['{line}']\n");
+    let dir = samples::files(&[("usr/lib/bowline/kargs.d/x.yaml", &text)]).unwrap();
     ImageKargs::read(&crate::sys::tree::DirTree::open(dir.path()).unwrap()).unwrap()
 }
 

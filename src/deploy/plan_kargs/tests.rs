@@ -2,53 +2,21 @@
 
 use super::*;
 use crate::boot::kargs::Karg;
-use crate::boot::kargs_d::ImageKargs;
-use crate::deploy::{Method, Room};
-use crate::sysroot::{FreeSpace, Kernel};
-
-fn deployment(name: &str, slot: Slot) -> Deployment {
-    let (stateroot, commit) = name.split_once('/').unwrap_or(("os", name));
-    let image = format!("ostree-unverified-registry:quay.io/os:{commit}");
-    Deployment {
-        id: DeploymentId {
-            stateroot: stateroot.into(),
-            commit: commit.into(),
-            serial: 0,
-        },
-        slot,
-        pinned: false,
-        origin: Origin::of_image(&image.parse().unwrap()),
-        kargs: vec!["root=1".into(), format!("from={commit}")],
-    }
-}
+use crate::deploy::Method;
+use crate::deploy::plan;
+use crate::deploy::plan::tests::{commits, tree};
+use crate::testing::samples;
 
 fn host(spec: &[(&str, Slot)]) -> Snapshot {
-    let deployments: Vec<_> = spec.iter().map(|(n, slot)| deployment(n, *slot)).collect();
-    Snapshot {
-        image_kargs: vec![ImageKargs::default(); deployments.len()],
-        deployments,
-        room: Room {
-            free: FreeSpace {
-                boot: 1 << 30,
-                root: 1 << 30,
-                shared: false,
-            },
-            kernels: Vec::new(),
-            esp: None,
-        },
-        bootloader: Bootloader::Grub,
-    }
-}
-
-fn tree() -> TreeFacts {
-    TreeFacts {
-        kernel: Some(Kernel {
-            release: "6.1".into(),
-            checksums: vec!["k".into()],
-            bytes: 10 << 20,
-        }),
-        ..TreeFacts::default()
-    }
+    let deployment = |(name, slot): &(&str, Slot)| {
+        let mut made = samples::deployment(name, *slot);
+        let commit = &made.id.commit;
+        let image = format!("ostree-unverified-registry:quay.io/os:{commit}");
+        made.kargs = vec!["root=1".into(), format!("from={commit}")];
+        made.origin = Origin::of_image(&image.parse().unwrap());
+        made
+    };
+    plan::tests::host(spec.iter().map(deployment).collect())
 }
 
 fn append(text: &str) -> KargsWish {
@@ -68,10 +36,6 @@ fn planned(host: &Snapshot, wish: &KargsWish) -> DeployPlan {
         KargsDecision::Deploy(plan) => *plan,
         other => panic!("expected a plan, got {other:?}"),
     }
-}
-
-fn names(ids: &[DeploymentId]) -> Vec<&str> {
-    ids.iter().map(|id| id.commit.as_str()).collect()
 }
 
 #[test]
@@ -114,7 +78,7 @@ fn what_boots_next_is_what_changes() {
         let plan = planned(&host(spec), &append("quiet"));
         assert_eq!(plan.commit, commit, "{spec:?}");
         assert_eq!(plan.merge_from.unwrap().commit, etc, "{spec:?}");
-        assert_eq!(names(&plan.keep), keep, "{spec:?}");
+        assert_eq!(commits(&plan.keep), keep, "{spec:?}");
         assert_eq!(plan.method, method, "{spec:?}");
         assert_eq!(plan.kargs, ["root=1", &format!("from={commit}"), "quiet"]);
         let image = plan.origin.image().unwrap().unwrap().imgref.to_string();
