@@ -45,6 +45,26 @@ pub fn digest_of(status: &Value, entry: &str) -> Option<String> {
     digest.as_str().map(str::to_owned)
 }
 
+/// Fails unless an entry of the status is this image.
+pub fn is_digest(status: &Value, entry: &str, digest: &str) -> Result<()> {
+    let found = digest_of(status, entry);
+    ensure!(
+        found.as_deref() == Some(digest),
+        "{entry} is not {digest}: {status:#}"
+    );
+    Ok(())
+}
+
+/// Fails unless an entry of the status follows this image reference.
+pub fn follows(status: &Value, entry: &str, image: &str) -> Result<()> {
+    let found = image_of(status, entry);
+    ensure!(
+        found.as_deref() == Some(image),
+        "{entry} does not follow {image}: {status:#}"
+    );
+    Ok(())
+}
+
 /// Fails unless the text has the words.
 pub fn says(text: &str, words: &str) -> Result<()> {
     ensure!(text.contains(words), "Nothing says {words:?} in:\n{text}");

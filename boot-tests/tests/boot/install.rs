@@ -7,7 +7,7 @@ use bowline_boot_tests::registry::Registry;
 use bowline_boot_tests::story::Story;
 use bowline_boot_tests::vm::Vm;
 
-use crate::guest::{digest_of, image_of, is_running, runs_version, status};
+use crate::guest::{follows, is_digest, is_running, runs_version, status};
 
 /// Boots a new disk and looks at the system; it goes on running.
 pub fn install_and_boot(flavour: Flavour, story: &Story, registry: &Registry) -> Result<Vm> {
@@ -19,14 +19,8 @@ pub fn install_and_boot(flavour: Flavour, story: &Story, registry: &Registry) ->
     runs_version(&mut vm, "1")?;
     is_running(&mut vm)?;
     let host = status(&mut vm)?;
-    ensure!(
-        image_of(&host, "booted").as_deref() == Some(FOLLOWED),
-        "{host:#}"
-    );
-    ensure!(
-        digest_of(&host, "booted") == Some(registry.digest("v1")?),
-        "{host:#}"
-    );
+    follows(&host, "booted", FOLLOWED)?;
+    is_digest(&host, "booted", &registry.digest("v1")?)?;
     ensure!(host["status"]["staged"].is_null(), "{host:#}");
     ensure!(host["status"]["rollback"].is_null(), "{host:#}");
     story.tell("/usr and /sysroot are read-only, /etc and /var are not");

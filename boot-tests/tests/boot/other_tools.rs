@@ -7,7 +7,7 @@ use bowline_boot_tests::disk::{self, FOLLOWED, Flavour};
 use bowline_boot_tests::mounted::Mounted;
 use bowline_boot_tests::vm::Vm;
 
-use crate::guest::{digest_of, image_of, is_running, runs_version, status};
+use crate::guest::{follows, image_of, is_digest, is_running, runs_version, status};
 use crate::scenario::{registry, scenario};
 
 /// Deploys the commit of version 1 as what `ostree admin` knows: a ref, and no image.
@@ -74,14 +74,8 @@ fn a_host_of_the_reference_peer() {
         let mut vm = Vm::boot(machine.clone(), story)?;
         runs_version(&mut vm, "1")?;
         let host = status(&mut vm)?;
-        ensure!(
-            image_of(&host, "booted").as_deref() == Some(FOLLOWED),
-            "{host:#}"
-        );
-        ensure!(
-            digest_of(&host, "booted") == Some(registry.digest("v1")?),
-            "{host:#}"
-        );
+        follows(&host, "booted", FOLLOWED)?;
+        is_digest(&host, "booted", &registry.digest("v1")?)?;
         upgraded(&mut vm, "bowline upgrade", "2")?;
         vm.begin("systemctl poweroff")?;
         vm.wait_end()?;
@@ -95,14 +89,8 @@ fn a_host_of_the_reference_peer() {
         runs_version(&mut vm, "3")?;
         is_running(&mut vm)?;
         let host = status(&mut vm)?;
-        ensure!(
-            digest_of(&host, "booted") == Some(registry.digest("v3")?),
-            "{host:#}"
-        );
-        ensure!(
-            digest_of(&host, "rollback") == Some(registry.digest("v2")?),
-            "{host:#}"
-        );
+        is_digest(&host, "booted", &registry.digest("v3")?)?;
+        is_digest(&host, "rollback", &registry.digest("v2")?)?;
         vm.finish()
     });
 }

@@ -10,7 +10,7 @@ use bowline_boot_tests::story::Story;
 use bowline_boot_tests::vm::Vm;
 use bowline_boot_tests::{images, place};
 
-use crate::guest::{image_of, is_running, runs_version, status};
+use crate::guest::{follows, is_running, runs_version, status};
 
 /// What somebody writes who wants one more thing in the system.
 const CONTAINERFILE: &str = r#"ARG BASE
@@ -41,7 +41,7 @@ pub fn to_a_derived_image(vm: &mut Vm, registry: &Registry, story: &Story) -> Re
         "No new default"
     );
     let host = status(vm)?;
-    ensure!(image_of(&host, "booted") == Some(derived), "{host:#}");
+    follows(&host, "booted", &derived)?;
 
     story.tell("rebase back to the image it was made from");
     vm.ok(&format!("bowline rebase {FOLLOWED}"))?;
@@ -51,9 +51,6 @@ pub fn to_a_derived_image(vm: &mut Vm, registry: &Registry, story: &Story) -> Re
     vm.fails(127, "hello")?;
     vm.fails(1, "cat /etc/boot-test/derived")?;
     let host = status(vm)?;
-    ensure!(
-        image_of(&host, "booted").as_deref() == Some(FOLLOWED),
-        "{host:#}"
-    );
+    follows(&host, "booted", FOLLOWED)?;
     Ok(())
 }

@@ -7,7 +7,7 @@ use bowline_boot_tests::disk::{self, Flavour};
 use bowline_boot_tests::registry::Registry;
 use bowline_boot_tests::vm::Vm;
 
-use crate::guest::{digest_of, is_running, runs_version, says, status};
+use crate::guest::{is_digest, is_running, runs_version, says, status};
 use crate::scenario::{registry, scenario};
 
 /// Exit code of a registry that does not answer.
@@ -23,10 +23,7 @@ fn untouched(vm: &mut Vm, registry: &Registry) -> Result<()> {
     is_running(vm)?;
     let host = status(vm)?;
     ensure!(host["status"]["staged"].is_null(), "{host:#}");
-    ensure!(
-        digest_of(&host, "booted") == Some(registry.digest("v1")?),
-        "{host:#}"
-    );
+    is_digest(&host, "booted", &registry.digest("v1")?)?;
     Ok(())
 }
 
@@ -34,10 +31,7 @@ fn untouched(vm: &mut Vm, registry: &Registry) -> Result<()> {
 fn works_now(vm: &mut Vm, registry: &Registry) -> Result<()> {
     vm.ok("bowline upgrade")?;
     let host = status(vm)?;
-    ensure!(
-        digest_of(&host, "staged") == Some(registry.digest("large")?),
-        "{host:#}"
-    );
+    is_digest(&host, "staged", &registry.digest("large")?)?;
     // The next trouble starts from the same state; a rollback drops what is staged.
     vm.ok("bowline rollback && bowline image list >/dev/null")?;
     Ok(())

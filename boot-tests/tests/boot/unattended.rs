@@ -6,7 +6,7 @@ use bowline_boot_tests::disk::{self, Flavour};
 use bowline_boot_tests::registry::Registry;
 use bowline_boot_tests::vm::Vm;
 
-use crate::guest::{digest_of, is_running, runs_version, status};
+use crate::guest::{is_digest, is_running, runs_version, status};
 use crate::scenario::{registry, scenario};
 
 /// Makes the timer go off now, and waits until its service has run.
@@ -31,10 +31,7 @@ fn timer_stages(vm: &mut Vm, registry: &Registry, tag: &str) -> Result<()> {
     let result = vm.ok("systemctl show -P Result bowline-upgrade.service")?;
     ensure!(result == "success", "The service ended with {result}");
     let host = status(vm)?;
-    ensure!(
-        digest_of(&host, "staged") == Some(registry.digest(tag)?),
-        "{host:#}"
-    );
+    is_digest(&host, "staged", &registry.digest(tag)?)?;
     Ok(())
 }
 

@@ -6,7 +6,7 @@ use bowline_boot_tests::registry::Registry;
 use bowline_boot_tests::story::Story;
 use bowline_boot_tests::vm::Vm;
 
-use crate::guest::{digest_of, is_running, runs_version, says, status};
+use crate::guest::{is_digest, is_running, runs_version, says, status};
 
 /// What an administrator did before the upgrade, below /etc/boot-test.
 const EDITS: &str = r#"set -e; cd /etc/boot-test
@@ -59,14 +59,8 @@ pub fn upgrade(vm: &mut Vm, registry: &Registry, story: &Story) -> Result<()> {
     )?;
     vm.ok("bowline upgrade")?;
     let host = status(vm)?;
-    ensure!(
-        digest_of(&host, "staged") == Some(registry.digest("v2")?),
-        "{host:#}"
-    );
-    ensure!(
-        digest_of(&host, "booted") == Some(registry.digest("v1")?),
-        "{host:#}"
-    );
+    is_digest(&host, "staged", &registry.digest("v2")?)?;
+    is_digest(&host, "booted", &registry.digest("v1")?)?;
     runs_version(vm, "1")?;
 
     story.tell("reboot: version 2 runs, version 1 is the way back");
@@ -74,14 +68,8 @@ pub fn upgrade(vm: &mut Vm, registry: &Registry, story: &Story) -> Result<()> {
     runs_version(vm, "2")?;
     is_running(vm)?;
     let host = status(vm)?;
-    ensure!(
-        digest_of(&host, "booted") == Some(registry.digest("v2")?),
-        "{host:#}"
-    );
-    ensure!(
-        digest_of(&host, "rollback") == Some(registry.digest("v1")?),
-        "{host:#}"
-    );
+    is_digest(&host, "booted", &registry.digest("v2")?)?;
+    is_digest(&host, "rollback", &registry.digest("v1")?)?;
     ensure!(host["status"]["staged"].is_null(), "{host:#}");
 
     story.tell("/etc is merged, /var and the machine id are the same");
