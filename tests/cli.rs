@@ -54,6 +54,20 @@ fn every_command_and_option_has_a_help_text() {
 }
 
 #[test]
+fn options_of_which_one_would_be_ignored_are_refused() {
+    for options in [
+        ["--stat", "--format=json"],
+        ["--name-only", "--format=yaml"],
+        ["--stat", "--name-only"],
+    ] {
+        let words = ["bowline", "config-diff", options[0], options[1]];
+        let error = Cli::command().try_get_matches_from(words).unwrap_err();
+        let kind = clap::error::ErrorKind::ArgumentConflict;
+        assert_eq!(error.kind(), kind, "{options:?}");
+    }
+}
+
+#[test]
 fn help_of_every_command_is_printed() {
     let mut root = Cli::command();
     root.build();

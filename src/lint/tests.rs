@@ -113,8 +113,10 @@ builder-files | +etc/resolv.conf= | /etc/resolv.conf is an empty file
 builder-files | +etc/hostname= | /etc/hostname is an empty file
 "#;
 
+type Damage = fn(&Path);
+
 /// Damages that are no matter of one file's text.
-const ODD_DAMAGES: [(&str, fn(&Path), &str); 7] = [
+const ODD_DAMAGES: [(&str, Damage, &str); 7] = [
     (
         "base-directories",
         |r| fs::remove_dir(r.join("sysroot")).unwrap(),

@@ -9,9 +9,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
 use bowline::sysroot::{Slot, Sysroot};
-use bowline::testing::encapsulate::Encapsulation;
-use bowline::testing::fixture::{CommitOptions, Fixture, OS};
-use bowline::testing::{Image, ScratchSysroot};
+use bowline::testing::{Image, ScratchSysroot, samples};
 use serde_json::Value;
 
 use crate::scene::{alone, turn};
@@ -74,8 +72,7 @@ impl Machine {
         for name in ["root", "run", "tmp"] {
             fs::create_dir(dir.path().join(name)).unwrap();
         }
-        let policy = r#"{"default":[{"type":"insecureAcceptAnything"}]}"#;
-        fs::write(dir.path().join("tmp/policy.json"), policy).unwrap();
+        fs::write(dir.path().join("tmp/policy.json"), samples::ANY_IMAGE).unwrap();
         // In place of the real one, which must never be run by a test.
         let stub = dir.path().join("tmp/bin/systemctl");
         fs::create_dir(stub.parent().unwrap()).unwrap();
@@ -239,15 +236,8 @@ pub fn os_with(version: &str, more: &str) -> Image {
 }
 
 fn image(version: &str, content: &str, more: &str) -> Image {
-    let fixture = Fixture::new().unwrap();
-    let mut options = CommitOptions::default();
-    options.metadata[0].1 = version.into();
-    let lines = format!("{OS}\n{LINKS}\nfile /usr/share/version 0 0 644 {content}\n{more}");
-    let commit = fixture.commit_with(&lines, &options).unwrap();
-    let image = Encapsulation::chunked()
-        .image(fixture.repo(), &commit)
-        .unwrap();
-    image.build()
+    let lines = format!("{LINKS}\nfile /usr/share/version 0 0 644 {content}\n{more}");
+    samples::os_image(version, &lines).unwrap()
 }
 
 pub fn versions(expected: [&str; 3]) -> [Option<String>; 3] {

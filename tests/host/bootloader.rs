@@ -5,6 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use bowline::boot::{BootSetup, Bootloader, GRUB_CFG, Grubenv};
+use bowline::testing::Image;
 
 use crate::booted::{Machine, can_run, labelled, os, versions};
 use crate::scene::turn;
@@ -79,6 +80,18 @@ fn pairs(expected: &[(&str, &str)]) -> Vec<(String, String)> {
     expected.iter().map(pair).collect()
 }
 
+/// Offers an image and stages it.
+fn upgrade(machine: &Machine, image: &Image) {
+    machine.publish(image);
+    machine.bowline(&["upgrade"]);
+}
+
+/// What happens at a shutdown, up to the mirror.
+fn finalize(machine: &Machine) {
+    machine.bowline(&["boot", "finalize"]);
+    finalize_staged(machine);
+}
+
 fn finalize_staged(machine: &Machine) {
     machine.ok(&["ostree", "admin", "finalize-staged"]);
 }
@@ -89,8 +102,7 @@ fn grub_counts_an_upgrade_from_the_shutdown_on() {
         return;
     };
     let mut machine = grub_host();
-    machine.publish(&os("2"));
-    machine.bowline(&["upgrade"]);
+    upgrade(&machine, &os("2"));
     assert_eq!(counter(&machine), None, "staged only");
     let said = machine.bowline(&["boot", "finalize"]);
     assert!(said.ends_with(" boots next and gets 3 tries\n"), "{said}");
@@ -118,8 +130,7 @@ fn what_was_never_finished_leaves_no_counter() {
         return;
     };
     let mut machine = grub_host();
-    machine.publish(&os("2"));
-    machine.bowline(&["upgrade"]);
+    upgrade(&machine, &os("2"));
     machine.bowline(&["boot", "finalize"]);
     // Power is lost: what was staged is forgotten.
     machine.reboot();
@@ -139,8 +150,7 @@ fn what_cannot_be_counted_is_held_back() {
     let grubenv = machine.sysroot.path().join("boot/grub/grubenv");
     fs::remove_file(&grubenv).unwrap_or_default();
     fs::create_dir(&grubenv).unwrap();
-    machine.publish(&os("2"));
-    machine.bowline(&["upgrade"]);
+    upgrade(&machine, &os("2"));
     let output = machine.run(&["/mnt/bowline", "boot", "finalize"]);
     let said = String::from_utf8(output.stderr).unwrap();
     assert_eq!(output.status.code(), Some(1), "{said}");
@@ -156,10 +166,8 @@ fn a_rollback_from_an_exhausted_counter_boots_what_runs() {
         return;
     };
     let mut machine = grub_host();
-    machine.publish(&os("2"));
-    machine.bowline(&["upgrade"]);
-    machine.bowline(&["boot", "finalize"]);
-    finalize_staged(&machine);
+    upgrade(&machine, &os("2"));
+    finalize(&machine);
     // GRUB has counted down and boots the second deployment, which is the one that runs still.
     let path = machine.sysroot.path().join("boot/grub/grubenv");
     let mut block = Grubenv::read(&path).unwrap().unwrap();
@@ -181,8 +189,7 @@ fn systemd_boot_gets_a_mirror_of_each_change() {
     };
     let (mut machine, esp) = systemd_boot_host();
     assert_eq!(mirrored(&machine, &esp), pairs(&[("1-1", "1")]));
-    machine.publish(&os("2"));
-    machine.bowline(&["upgrade"]);
+    upgrade(&machine, &os("2"));
     assert_eq!(mirrored(&machine, &esp), pairs(&[("1-1", "1")]));
     machine.bowline(&["boot", "finalize"]);
     let both = pairs(&[("1-1", "1"), ("1-2", "1")]);
@@ -206,7 +213,7 @@ fn systemd_boot_gets_a_mirror_of_each_change() {
 }
 
 /// An image that looks to a bootloader like the one before.
-fn alike(content: &str) -> bowline::testing::Image {
+fn alike(content: &str) -> Image {
     labelled("same", content)
 }
 
@@ -226,13 +233,11 @@ fn an_update_that_changes_no_entry_is_counted_from_the_first_moment() {
         (before, between)
     };
     for content in ["2", "3"] {
-        machine.publish(&alike(content));
-        machine.bowline(&["upgrade"]);
+        upgrade(&machine, &alike(content));
         restart(&mut machine);
     }
     // Where the title does not change, libostree turns the links that the entries name.
-    machine.publish(&alike("4"));
-    machine.bowline(&["upgrade"]);
+    upgrade(&machine, &alike("4"));
     let (before, between) = restart(&mut machine);
     let names = |pairs: &[(String, String)]| -> Vec<String> {
         pairs
@@ -262,21 +267,17 @@ fn a_stale_mirror_is_put_right_before_kernels_go() {
         return;
     };
     let (mut machine, esp) = systemd_boot_host();
-    machine.publish(&os("2"));
-    machine.bowline(&["upgrade"]);
-    machine.bowline(&["boot", "finalize"]);
-    finalize_staged(&machine);
+    upgrade(&machine, &os("2"));
+    finalize(&machine);
     // Power is lost; the ESP boots the old deployment, which then upgrades further.
     let run = machine.dir.path().join("run");
     fs::write(run.join("ostree-booted"), "").unwrap();
-    machine.publish(&os("3"));
-    machine.bowline(&["upgrade"]);
+    upgrade(&machine, &os("3"));
     assert_eq!(
         mirrored(&machine, &esp),
         pairs(&[("2-1", "1"), ("2-2+3", "2")])
     );
-    machine.bowline(&["boot", "finalize"]);
-    finalize_staged(&machine);
+    finalize(&machine);
     machine.bowline(&["boot", "mirror"]);
     assert_eq!(
         mirrored(&machine, &esp),

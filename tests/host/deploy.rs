@@ -301,17 +301,21 @@ fn the_plan_and_libostree_agree_on_what_stays() {
     host.check();
 }
 
+/// A host with a deployment of version 1, and the commits of versions 1 and 2.
+fn one_and_two() -> (Host, String, String) {
+    let host = Host::new();
+    let one = host.commit("1", "");
+    let two = host.commit("2", "file /usr/x 0 0 644 x");
+    host.deploy_image(&one, NEXT);
+    (host, one, two)
+}
+
 #[test]
 fn rollback_is_undone_by_rollback() {
     let Some(_turn) = turn() else {
         return;
     };
-    let host = Host::new();
-    let (one, two) = (
-        host.commit("1", ""),
-        host.commit("2", "file /usr/x 0 0 644 x"),
-    );
-    host.deploy_image(&one, NEXT);
+    let (host, one, two) = one_and_two();
     host.deploy_image(&two, STABLE);
     let slots = || {
         let sysroot = Sysroot::open(host.path()).unwrap();
@@ -425,12 +429,7 @@ fn an_interrupted_deploy_is_finished_by_the_next() {
     let Some(_turn) = turn() else {
         return;
     };
-    let host = Host::new();
-    let (one, two) = (
-        host.commit("1", ""),
-        host.commit("2", "file /usr/x 0 0 644 x"),
-    );
-    host.deploy_image(&one, NEXT);
+    let (host, one, two) = one_and_two();
     // What a cut between the checkout and the boot entries leaves: a tree that nothing boots.
     let before = host.entries();
     let left = host.directory(0).with_file_name(format!("{two}.0"));

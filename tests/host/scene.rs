@@ -6,9 +6,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
-use bowline::testing::encapsulate::Encapsulation;
-use bowline::testing::fixture::{CommitOptions, Fixture, OS};
-use bowline::testing::{Image, ScratchSysroot};
+pub use bowline::testing::samples::stderr;
+use bowline::testing::{Image, ScratchSysroot, samples};
 use serde_json::Value;
 
 /// libostree freezes the file system of `/boot` for a moment when it writes boot entries; until
@@ -65,11 +64,7 @@ impl Scene {
 
     pub fn command(&self, args: &[&str]) -> Command {
         let policy = self.dir.path().join("policy.json");
-        fs::write(
-            &policy,
-            r#"{"default":[{"type":"insecureAcceptAnything"}]}"#,
-        )
-        .unwrap();
+        fs::write(&policy, samples::ANY_IMAGE).unwrap();
         let mut command = Command::new(env!("CARGO_BIN_EXE_bowline"));
         command.arg("--sysroot").arg(self.path()).args(args);
         command.env_clear().env("CONTAINERS_POLICY_JSON", policy);
@@ -82,14 +77,7 @@ impl Scene {
 
     /// Runs a command that must succeed; its stdout goes out.
     pub fn ok(&self, args: &[&str]) -> String {
-        let output = self.run(args);
-        assert_eq!(
-            output.status.code(),
-            Some(0),
-            "{args:?}: {}",
-            stderr(&output)
-        );
-        String::from_utf8(output.stdout).unwrap()
+        samples::stdout(&mut self.command(args)).unwrap()
     }
 
     /// Runs a command that must fail with a code; its stderr goes out. Nothing may have changed.
@@ -177,29 +165,10 @@ fn list_refs(dir: &Path, refs: &mut Vec<String>) {
 }
 
 pub fn ostree(args: &[&str]) -> String {
-    let output = Command::new("ostree").args(args).output().unwrap();
-    assert!(
-        output.status.success(),
-        "ostree {args:?}: {}",
-        stderr(&output)
-    );
-    String::from_utf8(output.stdout).unwrap()
-}
-
-pub fn stderr(output: &Output) -> String {
-    String::from_utf8_lossy(&output.stderr).into_owned()
+    samples::stdout(Command::new("ostree").args(args)).unwrap()
 }
 
 /// The fixture OS as an image; `more` are further fixture lines.
 pub fn os(version: &str, more: &str) -> Image {
-    let fixture = Fixture::new().unwrap();
-    let mut options = CommitOptions::default();
-    options.metadata[0].1 = version.into();
-    let commit = fixture
-        .commit_with(&format!("{OS}\n{more}"), &options)
-        .unwrap();
-    let image = Encapsulation::chunked()
-        .image(fixture.repo(), &commit)
-        .unwrap();
-    image.build()
+    samples::os_image(version, more).unwrap()
 }

@@ -78,35 +78,31 @@ fn a_full_disk_exits_with_6_and_leaves_a_sound_repository() {
     }
 }
 
-#[test]
-fn a_read_only_repository_exits_with_1_and_says_so() {
+/// Runs a script on a large image, which ends with 1 and this hint.
+fn is_refused(script: &str, hint: &str) {
     if !can_mount() {
         return;
     }
     let scene = Scene::new();
-    let image = large(&scene);
+    let output = in_namespace(&scene, &large(&scene), script);
+    let text = stderr(&output);
+    assert_eq!(output.status.code(), Some(1), "{text}");
+    assert!(text.contains(&format!("\nhint: {hint}")), "{text}");
+}
+
+#[test]
+fn a_read_only_repository_exits_with_1_and_says_so() {
     let script = r#"
         ostree init --repo=$DIR/repo --mode=archive
         mount --bind $DIR/repo $DIR/repo
         mount -o remount,bind,ro $DIR/repo
         exec $BOWLINE image pull --repo $DIR/repo $IMAGE
     "#;
-    let output = in_namespace(&scene, &image, script);
-    let text = stderr(&output);
-    assert_eq!(output.status.code(), Some(1), "{text}");
-    assert!(
-        text.contains("\nhint: mount the file system read-write first"),
-        "{text}"
-    );
+    is_refused(script, "mount the file system read-write first");
 }
 
 #[test]
 fn a_user_without_permission_exits_with_1_and_is_told() {
-    if !can_mount() {
-        return;
-    }
-    let scene = Scene::new();
-    let image = large(&scene);
     // The program lies where other users may not look: it is copied.
     let script = r#"
         ostree init --repo=$DIR/repo --mode=archive
@@ -115,10 +111,7 @@ fn a_user_without_permission_exits_with_1_and_is_told() {
         exec setpriv --reuid 65534 --regid 65534 --clear-groups \
             $DIR/bowline image pull --repo $DIR/repo $IMAGE
     "#;
-    let output = in_namespace(&scene, &image, script);
-    let text = stderr(&output);
-    assert_eq!(output.status.code(), Some(1), "{text}");
-    assert!(text.contains("\nhint: run this as root"), "{text}");
+    is_refused(script, "run this as root");
 }
 
 #[test]

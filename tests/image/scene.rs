@@ -4,9 +4,8 @@
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
-use bowline::testing::encapsulate::Encapsulation;
-use bowline::testing::fixture::{CommitOptions, Fixture, OS};
-use bowline::testing::oci::{Image, ImageBuilder};
+pub use bowline::testing::samples::stderr;
+use bowline::testing::{Fixture, Image, ImageBuilder, samples};
 
 /// A repository to pull into and a layout to pull from.
 pub struct Scene {
@@ -45,7 +44,7 @@ impl Scene {
 
     pub fn policy(&self) -> PathBuf {
         let path = self.dir.path().join("policy.json");
-        std::fs::write(&path, r#"{"default":[{"type":"insecureAcceptAnything"}]}"#).unwrap();
+        std::fs::write(&path, samples::ANY_IMAGE).unwrap();
         path
     }
 
@@ -55,14 +54,7 @@ impl Scene {
 
     /// Runs a command that must succeed.
     pub fn ok(&self, args: &[&str]) -> String {
-        let output = self.run(args);
-        assert_eq!(
-            output.status.code(),
-            Some(0),
-            "{args:?}: {}",
-            stderr(&output)
-        );
-        String::from_utf8(output.stdout).unwrap()
+        samples::stdout(&mut self.command(args)).unwrap()
     }
 
     pub fn assert_fsck(&self) {
@@ -71,16 +63,9 @@ impl Scene {
 }
 
 pub fn fsck(repo: &Path) {
-    let output = Command::new("ostree")
-        .args(["fsck", "--quiet", "--repo"])
-        .arg(repo)
-        .output()
-        .unwrap();
-    assert!(output.status.success(), "{}", stderr(&output));
-}
-
-pub fn stderr(output: &Output) -> String {
-    String::from_utf8(output.stderr.clone()).unwrap()
+    let mut command = Command::new("ostree");
+    command.args(["fsck", "--quiet", "--repo"]).arg(repo);
+    samples::stdout(&mut command).unwrap();
 }
 
 /// An ordinary image without an ostree commit.
@@ -91,8 +76,5 @@ pub fn plain(words: &str) -> Image {
 
 /// A bootable image in three ostree layers.
 pub fn bootable() -> Image {
-    let fixture = Fixture::new().unwrap();
-    let commit = fixture.commit_with(OS, &CommitOptions::default()).unwrap();
-    let image = Encapsulation::chunked().image(fixture.repo(), &commit);
-    image.unwrap().build()
+    samples::os_image("1", "").unwrap()
 }

@@ -6,8 +6,8 @@ use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
-use bowline::testing::encapsulate::Encapsulation;
-use bowline::testing::fixture::{CommitOptions, Fixture, OS};
+use bowline::testing::samples;
+pub use bowline::testing::samples::stderr;
 use serde_json::Value;
 
 /// Bytes in a mebibyte.
@@ -32,22 +32,13 @@ impl Scene {
         let scene = Self { dir };
         scene.publish("os", more);
         fs::create_dir(scene.path("scratch")).unwrap();
-        fs::write(
-            scene.path("policy.json"),
-            r#"{"default":[{"type":"insecureAcceptAnything"}]}"#,
-        )
-        .unwrap();
+        fs::write(scene.path("policy.json"), samples::ANY_IMAGE).unwrap();
         Some(scene)
     }
 
     /// Writes an image of the fixture system and `more` lines under a tag.
     pub fn publish(&self, tag: &str, more: &str) {
-        let fixture = Fixture::new().unwrap();
-        let options = CommitOptions::default();
-        let lines = format!("{OS}\n{more}");
-        let commit = fixture.commit_with(&lines, &options).unwrap();
-        let image = Encapsulation::chunked().image(fixture.repo(), &commit);
-        let image = image.unwrap().build();
+        let image = samples::os_image("1", more).unwrap();
         image.write_layout(&self.path("layout"), tag).unwrap();
     }
 
@@ -96,15 +87,9 @@ impl Scene {
 
     /// `install to-disk`, which must succeed; nothing is left in the scratch directory.
     pub fn installs(&self, args: &[&str]) -> String {
-        let output = self.to_disk(args);
-        assert_eq!(
-            output.status.code(),
-            Some(0),
-            "{args:?}: {}",
-            stderr(&output)
-        );
+        let said = samples::stdout(&mut self.to_disk_command(args)).unwrap();
         assert_eq!(self.path("scratch").read_dir().unwrap().count(), 0);
-        String::from_utf8(output.stdout).unwrap()
+        said
     }
 
     /// The same, which must fail with a code; the disk is as it was.
@@ -236,15 +221,5 @@ impl Drop for Mounted {
 
 /// Runs a program that must succeed; its stdout goes out.
 pub fn run(program: &str, args: &[&str]) -> String {
-    let output = Command::new(program).args(args).output().unwrap();
-    assert!(
-        output.status.success(),
-        "{program} {args:?}: {}",
-        stderr(&output)
-    );
-    String::from_utf8_lossy(&output.stdout).into_owned()
-}
-
-pub fn stderr(output: &Output) -> String {
-    String::from_utf8_lossy(&output.stderr).into_owned()
+    samples::stdout(Command::new(program).args(args)).unwrap()
 }

@@ -7,7 +7,7 @@ use std::process::Command;
 use bowline::testing::{Encapsulation, Fixture, OS};
 use tempfile::TempDir;
 
-use crate::kill::{can_trace, killed_at, points, succeed};
+use crate::kill::{can_trace, kill_everywhere, killed_at, succeed};
 
 /// Calls of libostree and ours that change the file system during a deployment.
 const CALLS: [&str; 9] = [
@@ -129,15 +129,8 @@ fn a_killed_upgrade_boots_the_old_system_or_the_new_one() {
         return;
     }
     let scene = Scene::new();
-    let mut kills = 0;
-    for call in CALLS {
-        for when in points() {
-            if !killed_upgrade_is_harmless(&scene, call, when) {
-                break;
-            }
-            kills += 1;
-        }
-    }
+    let harmless = |call: &str, when| killed_upgrade_is_harmless(&scene, call, when);
+    let kills = kill_everywhere(&CALLS, harmless);
     assert!(
         kills > 20,
         "only {kills} kills: has the upgrade changed so much?"
@@ -151,29 +144,16 @@ fn killed_upgrade_is_harmless(scene: &Scene, call: &str, when: usize) -> bool {
     let args = ["-q", "--sysroot", at, "upgrade"];
     let killed = killed_at(call, when, &args);
     let what = format!("{call} {when}");
-    let next = boots_next(&sysroot);
-    assert_eq!(
-        std::fs::read_to_string(next.join("etc/local.conf")).unwrap(),
-        "mine",
-        "{what}"
-    );
+    let next = check(&sysroot, &what);
     let is_new = next.join("usr/share/two").exists();
     assert_eq!(next.join("etc/two").exists(), is_new, "{what}");
-    fsck(&sysroot);
     succeed(&args);
-    let next = boots_next(&sysroot);
+    let next = check(&sysroot, &what);
     assert!(
         next.join("usr/share/two").exists() && next.join("etc/two").exists(),
         "{what}"
     );
-    assert_eq!(
-        std::fs::read_to_string(next.join("etc/local.conf")).unwrap(),
-        "mine",
-        "{what}"
-    );
-    fsck(&sysroot);
-    mutable(&sysroot);
-    std::fs::remove_dir_all(sysroot).unwrap();
+    discard(sysroot);
     killed
 }
 
@@ -196,41 +176,50 @@ fn a_killed_change_of_kernel_arguments_was_made_or_was_not() {
         return;
     }
     let scene = Scene::new();
-    let mut kills = 0;
-    for call in CALLS {
-        for when in points() {
-            let sysroot = scene.copy(&format!("kargs-{call}-{when}"));
-            let at = sysroot.to_str().unwrap();
-            let args = [
-                "-q",
-                "--sysroot",
-                at,
-                "kargs",
-                "append",
-                "--if-missing",
-                "x=1",
-            ];
-            let killed = killed_at(call, when, &args);
-            let what = format!("{call} {when}");
-            let next = boots_next(&sysroot);
-            let local = || std::fs::read_to_string(next.join("etc/local.conf"));
-            assert_eq!(local().unwrap(), "mine", "{what}");
-            let found = options(&sysroot);
-            assert!(["", "x=1"].contains(&&*found), "{what}: {found}");
-            succeed(&args);
-            assert_eq!(options(&sysroot), "x=1", "{what}");
-            let count = deployments(&sysroot).len();
-            assert_eq!(count, 2, "{what}: deployments");
-            fsck(&sysroot);
-            mutable(&sysroot);
-            std::fs::remove_dir_all(sysroot).unwrap();
-            if !killed {
-                break;
-            }
-            kills += 1;
-        }
-    }
+    let harmless = |call: &str, when| killed_change_is_harmless(&scene, call, when);
+    let kills = kill_everywhere(&CALLS, harmless);
     assert!(kills > 10, "only {kills} kills");
+}
+
+/// Kills one change of arguments and checks what it leaves; false when it ended before the kill.
+fn killed_change_is_harmless(scene: &Scene, call: &str, when: usize) -> bool {
+    let sysroot = scene.copy(&format!("kargs-{call}-{when}"));
+    let at = sysroot.to_str().unwrap();
+    let args = [
+        "-q",
+        "--sysroot",
+        at,
+        "kargs",
+        "append",
+        "--if-missing",
+        "x=1",
+    ];
+    let killed = killed_at(call, when, &args);
+    let what = format!("{call} {when}");
+    check(&sysroot, &what);
+    let found = options(&sysroot);
+    assert!(["", "x=1"].contains(&&*found), "{what}: {found}");
+    succeed(&args);
+    assert_eq!(options(&sysroot), "x=1", "{what}");
+    let count = deployments(&sysroot).len();
+    assert_eq!(count, 2, "{what}: deployments");
+    discard(sysroot);
+    killed
+}
+
+/// The deployment that boots next is whole, and has what the host had in `/etc`.
+fn check(sysroot: &Path, what: &str) -> PathBuf {
+    let next = boots_next(sysroot);
+    let local = std::fs::read_to_string(next.join("etc/local.conf"));
+    assert_eq!(local.unwrap(), "mine", "{what}");
+    fsck(sysroot);
+    next
+}
+
+fn discard(sysroot: PathBuf) {
+    fsck(&sysroot);
+    mutable(&sysroot);
+    std::fs::remove_dir_all(sysroot).unwrap();
 }
 
 fn fsck(sysroot: &Path) {

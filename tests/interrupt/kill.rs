@@ -57,7 +57,14 @@ pub fn killed_at(syscall: &str, when: usize, args: &[&str]) -> bool {
     code == Some(9)
 }
 
+/// Kills a command at many calls of each kind in `syscalls`, for as long as `harmless(kind, when)`
+/// says that it was killed; gives how often it was.
+pub fn kill_everywhere(syscalls: &[&str], harmless: impl Fn(&str, usize) -> bool) -> usize {
+    let killed = |syscall: &&str| points().take_while(|when| harmless(syscall, *when)).count();
+    syscalls.iter().map(killed).sum()
+}
+
 /// At which calls to kill: the first few, then wider and wider apart.
-pub fn points() -> impl Iterator<Item = usize> {
+fn points() -> impl Iterator<Item = usize> {
     std::iter::successors(Some(1), |n| Some((n + 1).max(n * 5 / 3)))
 }

@@ -8,7 +8,7 @@ use bowline::repo::{Repo, refs};
 use bowline::testing::{Encapsulation, Fixture, OS};
 use tempfile::TempDir;
 
-use crate::kill::{can_trace, killed_at, points, succeed};
+use crate::kill::{can_trace, kill_everywhere, killed_at, succeed};
 
 /// The calls by which a pull changes the file system, and those that come between.
 const CALLS: [&str; 7] = [
@@ -31,6 +31,12 @@ fn copy(from: &Path, to: &Path) {
         .status()
         .unwrap();
     assert!(status.success());
+}
+
+/// Arguments of the pull of an image.
+fn pull<'a>(repo: &'a Path, imgref: &'a str) -> [&'a str; 6] {
+    let repo = repo.to_str().unwrap();
+    ["-q", "image", "pull", "--repo", repo, imgref]
 }
 
 struct Scene {
@@ -56,18 +62,10 @@ fn scene() -> Scene {
     let (layout, repo) = (dir.path().join("image"), dir.path().join("repo"));
     ostree(&repo, &["init", "--mode=bare"]);
     let imgref: ImageReference = format!("oci:{}:os", layout.display()).parse().unwrap();
-    let args = [
-        "-q",
-        "image",
-        "pull",
-        "--repo",
-        repo.to_str().unwrap(),
-        &imgref.to_string(),
-    ];
     image(OS, "file /etc/top 0 0 644 one")
         .write_layout(&layout, "os")
         .unwrap();
-    succeed(&args);
+    succeed(&pull(&repo, &imgref.to_string()));
     let image_ref = refs::of_image(&imgref).unwrap();
     let old = ostree(&repo, &["ls", "-R", "-C", &image_ref]);
     let changed = format!("{OS}\ndata /usr/lib/more 0 0 644 400000 5\nfile /usr/bin/b 0 0 755 b\n");
@@ -76,15 +74,7 @@ fn scene() -> Scene {
         .unwrap();
     let done = dir.path().join("done");
     copy(&repo, &done);
-    let args = [
-        "-q",
-        "image",
-        "pull",
-        "--repo",
-        done.to_str().unwrap(),
-        &imgref.to_string(),
-    ];
-    succeed(&args);
+    succeed(&pull(&done, &imgref.to_string()));
     let new = ostree(&done, &["ls", "-R", "-C", &image_ref]);
     assert_ne!(old, new);
     Scene {
@@ -101,15 +91,8 @@ fn a_killed_pull_leaves_the_old_image_or_the_new_one() {
         return;
     }
     let scene = scene();
-    let mut kills = 0;
-    for call in CALLS {
-        for when in points() {
-            if !killed_pull_is_harmless(&scene, call, when) {
-                break;
-            }
-            kills += 1;
-        }
-    }
+    let harmless = |call: &str, when| killed_pull_is_harmless(&scene, call, when);
+    let kills = kill_everywhere(&CALLS, harmless);
     assert!(
         kills > 20,
         "only {kills} kills: has the pull changed so much?"
@@ -121,14 +104,7 @@ fn killed_pull_is_harmless(scene: &Scene, call: &str, when: usize) -> bool {
     let repo = scene.dir.path().join(format!("{call}-{when}"));
     copy(&scene.dir.path().join("repo"), &repo);
     let imgref = scene.imgref.to_string();
-    let args = [
-        "-q",
-        "image",
-        "pull",
-        "--repo",
-        repo.to_str().unwrap(),
-        &imgref,
-    ];
+    let args = pull(&repo, &imgref);
     let killed = killed_at(call, when, &args);
     let image_ref = refs::of_image(&scene.imgref).unwrap();
     ostree(&repo, &["fsck", "--quiet"]);

@@ -6,6 +6,7 @@ use bowline::pull::{LayerState, Prepared, Unsuitable};
 use bowline::repo::refs;
 use bowline::testing::encapsulate::{Encapsulation, XattrStyle};
 use bowline::testing::fixture::{Fixture, OS};
+use bowline::testing::oci::Image;
 
 use crate::support::Place;
 
@@ -95,22 +96,23 @@ fn what_is_here_must_still_suit() {
     );
 }
 
+/// Two versions of a system, each as a commit and as the image of it.
+fn versions() -> [(String, Image); 2] {
+    let fixture = Fixture::new().unwrap();
+    let new = format!("{OS}\nfile /usr/bin/new 0 0 755 new\n");
+    [OS, &new].map(|lines| {
+        let commit = fixture.commit(lines).unwrap();
+        let image = Encapsulation::chunked().image(fixture.repo(), &commit);
+        (commit, image.unwrap().build())
+    })
+}
+
 #[test]
 fn an_upgrade_fetches_only_what_changed() {
-    let fixture = Fixture::new().unwrap();
-    let old = fixture.commit(OS).unwrap();
-    let new = fixture
-        .commit(&format!("{OS}\nfile /usr/bin/new 0 0 755 new\n"))
-        .unwrap();
     let place = Place::new("bare-user");
-    let build = |commit: &str| {
-        Encapsulation::chunked()
-            .image(fixture.repo(), commit)
-            .unwrap()
-            .build()
-    };
-    place.pull(&place.add(&build(&old), "os")).unwrap();
-    let imgref = place.add(&build(&new), "os");
+    let [(_, old), (new, image)] = versions();
+    place.pull(&place.add(&old, "os")).unwrap();
+    let imgref = place.add(&image, "os");
     let plan = place.plan(&imgref);
     let states: Vec<bool> = plan
         .layers
@@ -163,21 +165,11 @@ fn a_recompressed_image_is_not_fetched_again() {
 
 #[test]
 fn removal_and_prune_leave_what_other_images_need() {
-    let fixture = Fixture::new().unwrap();
-    let old = fixture.commit(OS).unwrap();
-    let new = fixture
-        .commit(&format!("{OS}\nfile /usr/bin/new 0 0 755 new\n"))
-        .unwrap();
     let place = Place::new("bare-user");
-    let build = |commit: &str| {
-        Encapsulation::chunked()
-            .image(fixture.repo(), commit)
-            .unwrap()
-            .build()
-    };
-    let first = place.add(&build(&old), "one");
+    let [(_, old), (new, image)] = versions();
+    let first = place.add(&old, "one");
     place.pull(&first).unwrap();
-    let kept = place.pull(&place.add(&build(&new), "two")).unwrap();
+    let kept = place.pull(&place.add(&image, "two")).unwrap();
     assert!(place.repo.remove_image(&first).unwrap());
     assert!(!place.repo.remove_image(&first).unwrap());
     let report = place.repo.prune().unwrap();

@@ -3,6 +3,7 @@
 
 use std::path::{Path, PathBuf};
 
+use bowline::testing::Image;
 use bowline::transport::{Error, ImageSource, RegistrySource};
 use serde_json::json;
 
@@ -68,13 +69,42 @@ impl Authority {
     }
 }
 
-fn tls(authority: &Authority, client_authorities: &[String]) -> serde_json::Value {
-    authority.sign("server");
-    json!({"tls": {
-        "certificate": authority.path("server.crt"),
-        "key": authority.path("server.key"),
-        "clientcas": client_authorities,
-    }})
+/// A registry with a certificate, and an image that is to be pushed to it.
+struct Scene {
+    bench: Bench,
+    layout: PathBuf,
+    pushed: Image,
+    authority: Authority,
+    daemon: Daemon,
+}
+
+impl Scene {
+    /// Starts the registry, where the programs for it are; with `wants_clients` it lets those in
+    /// that show a certificate of the same authority.
+    fn new(wants_clients: bool) -> Option<Self> {
+        if missing(&PROGRAMS) {
+            return None;
+        }
+        let bench = Bench::new();
+        let layout = bench.root.path().join("layout");
+        let pushed = image(&layout);
+        let authority = Authority::new(&bench.root.path().join("pki"));
+        authority.sign("server");
+        let clients = wants_clients.then(|| authority.path("ca.crt"));
+        let http = json!({"tls": {
+            "certificate": authority.path("server.crt"),
+            "key": authority.path("server.key"),
+            "clientcas": Vec::from_iter(clients),
+        }});
+        let daemon = Daemon::start(bench.root.path(), http, json!({}));
+        Some(Self {
+            bench,
+            layout,
+            pushed,
+            authority,
+            daemon,
+        })
+    }
 }
 
 async fn failure(bench: &Bench, daemon: &Daemon) -> String {
@@ -85,79 +115,76 @@ async fn failure(bench: &Bench, daemon: &Daemon) -> String {
 
 #[tokio::test]
 async fn a_ca_of_its_own_is_trusted_through_certs_d_only() {
-    if missing(&PROGRAMS) {
+    let Some(scene) = Scene::new(false) else {
         return;
-    }
-    let bench = Bench::new();
-    let layout = bench.root.path().join("layout");
-    let pushed = image(&layout);
-    let authority = Authority::new(&bench.root.path().join("pki"));
-    let daemon = Daemon::start(bench.root.path(), tls(&authority, &[]), json!({}));
-    push(&layout, &daemon, &["--dest-tls-verify=false"]);
+    };
+    let Scene {
+        bench,
+        authority,
+        daemon,
+        ..
+    } = &scene;
+    push(&scene.layout, daemon, &["--dest-tls-verify=false"]);
 
     assert_eq!(
-        failure(&bench, &daemon).await,
+        failure(bench, daemon).await,
         "https://HOST/v2/ns/os/manifests/1: no TLS connection: invalid peer certificate: \
          UnknownIssuer; if its CA is to be trusted, put it into \
          /etc/containers/certs.d/HOST/ca.crt"
     );
 
-    authority.give(&bench, &daemon, "ca.crt", "ca.crt");
-    pull(&bench, &daemon, &pushed).await;
+    authority.give(bench, daemon, "ca.crt", "ca.crt");
+    pull(bench, daemon, &scene.pushed).await;
 }
 
 #[tokio::test]
 async fn insecure_takes_any_certificate() {
-    if missing(&PROGRAMS) {
+    let Some(scene) = Scene::new(false) else {
         return;
-    }
-    let bench = Bench::new();
-    let layout = bench.root.path().join("layout");
-    let pushed = image(&layout);
-    let authority = Authority::new(&bench.root.path().join("pki"));
-    let daemon = Daemon::start(bench.root.path(), tls(&authority, &[]), json!({}));
-    push(&layout, &daemon, &["--dest-tls-verify=false"]);
+    };
+    let (bench, daemon) = (&scene.bench, &scene.daemon);
+    push(&scene.layout, daemon, &["--dest-tls-verify=false"]);
     let conf = format!(
         "[[registry]]\nlocation = '{}'\ninsecure = true",
         daemon.host
     );
     bench.write("etc/containers/registries.conf", &conf);
-    pull(&bench, &daemon, &pushed).await;
+    pull(bench, daemon, &scene.pushed).await;
 }
 
 #[tokio::test]
 async fn a_client_certificate_is_shown_where_there_is_one() {
-    if missing(&PROGRAMS) {
+    let Some(scene) = Scene::new(true) else {
         return;
-    }
-    let bench = Bench::new();
-    let layout = bench.root.path().join("layout");
-    let pushed = image(&layout);
-    let authority = Authority::new(&bench.root.path().join("pki"));
-    let http = tls(&authority, &[authority.path("ca.crt")]);
-    let daemon = Daemon::start(bench.root.path(), http, json!({}));
-    authority.give(&bench, &daemon, "ca.crt", "ca.crt");
+    };
+    let Scene {
+        bench,
+        authority,
+        daemon,
+        ..
+    } = &scene;
+    authority.give(bench, daemon, "ca.crt", "ca.crt");
 
-    let text = failure(&bench, &daemon).await;
+    let text = failure(bench, daemon).await;
     let advice = "it may want a client certificate: put .cert and .key into \
                   /etc/containers/certs.d/HOST";
     assert!(text.ends_with(advice), "{text}");
 
     authority.sign("client");
-    authority.give(&bench, &daemon, "client.crt", "client.cert");
+    authority.give(bench, daemon, "client.crt", "client.cert");
     let name = format!("{}/ns/os:1", daemon.host).parse().unwrap();
     let error = RegistrySource::new(&name, &bench.options).unwrap_err();
     let text = error.to_string();
     let needs = "client.key beside it: a client certificate needs both";
     assert!(text.ends_with(needs), "{text}");
 
-    authority.give(&bench, &daemon, "client.key", "client.key");
+    authority.give(bench, daemon, "client.key", "client.key");
     let certs = bench.root.path().join("etc/containers/certs.d");
     let certs = certs.join(&daemon.host);
     push(
-        &layout,
-        &daemon,
+        &scene.layout,
+        daemon,
         &[&format!("--dest-cert-dir={}", certs.display())],
     );
-    pull(&bench, &daemon, &pushed).await;
+    pull(bench, daemon, &scene.pushed).await;
 }
