@@ -46,6 +46,10 @@ pub enum Flavour {
     UefiGrub,
     /// OVMF and systemd-boot.
     UefiSystemdBoot,
+    /// SeaBIOS and GRUB, on XFS. The host needs loop devices and XFS for the installation.
+    BiosXfs,
+    /// OVMF and GRUB, on Btrfs.
+    UefiBtrfs,
 }
 
 impl Flavour {
@@ -55,31 +59,36 @@ impl Flavour {
             Self::BiosGrub => "bios-grub",
             Self::UefiGrub => "uefi-grub",
             Self::UefiSystemdBoot => "uefi-systemd-boot",
+            Self::BiosXfs => "bios-xfs",
+            Self::UefiBtrfs => "uefi-btrfs",
         }
     }
 
     /// What starts the boot loader.
     pub fn firmware(self) -> Firmware {
         match self {
-            Self::BiosGrub => Firmware::Bios,
-            Self::UefiGrub | Self::UefiSystemdBoot => Firmware::Uefi,
+            Self::BiosGrub | Self::BiosXfs => Firmware::Bios,
+            Self::UefiGrub | Self::UefiSystemdBoot | Self::UefiBtrfs => Firmware::Uefi,
         }
     }
 
-    fn options(self) -> [&'static str; 4] {
-        match self {
-            Self::BiosGrub => ["--firmware", "bios", "--bootloader", "grub"],
-            Self::UefiGrub => ["--firmware", "uefi", "--bootloader", "grub"],
-            Self::UefiSystemdBoot => ["--firmware", "uefi", "--bootloader", "systemd-boot"],
-        }
+    fn options(self) -> impl Iterator<Item = &'static str> {
+        let options = match self {
+            Self::BiosGrub => "--firmware bios --bootloader grub",
+            Self::UefiGrub => "--firmware uefi --bootloader grub",
+            Self::UefiSystemdBoot => "--firmware uefi --bootloader systemd-boot",
+            Self::BiosXfs => "--firmware bios --bootloader grub --filesystem xfs",
+            Self::UefiBtrfs => "--firmware uefi --bootloader grub --filesystem btrfs",
+        };
+        options.split(' ')
     }
 }
 
 /// A machine with a new copy of a disk that has just been installed.
 pub fn installed(flavour: Flavour, story: &Story, registry: &Registry) -> Result<Machine> {
     let base = install(flavour)?.join("disk.raw");
-    let mut machine = machine(flavour, story, registry)?;
-    create_overlay(&base, &mut machine)?;
+    let machine = machine(flavour, story, registry)?;
+    create_overlay(&base, &machine)?;
     Ok(machine)
 }
 
@@ -105,7 +114,8 @@ pub fn booted_with(
     Vm::resume(machine, story, BOOTED)
 }
 
-fn machine(flavour: Flavour, story: &Story, registry: &Registry) -> Result<Machine> {
+/// A machine that is off; its disk is not made yet.
+pub(crate) fn machine(flavour: Flavour, story: &Story, registry: &Registry) -> Result<Machine> {
     let directory = place::fresh_directory(&format!("disks/{}", story.name()))?;
     Ok(Machine {
         firmware: flavour.firmware(),
@@ -114,10 +124,11 @@ fn machine(flavour: Flavour, story: &Story, registry: &Registry) -> Result<Machi
         cache: Cache::Careless,
         registry_port: registry.port(),
         clock: None,
+        kernel: None,
     })
 }
 
-fn create_overlay(base: &Path, machine: &mut Machine) -> Result<()> {
+fn create_overlay(base: &Path, machine: &Machine) -> Result<()> {
     let (base, disk) = (
         base.display().to_string(),
         machine.disk.display().to_string(),
@@ -128,6 +139,11 @@ fn create_overlay(base: &Path, machine: &mut Machine) -> Result<()> {
             "create", "-q", "-f", "qcow2", "-b", &base, "-F", "raw", &disk,
         ],
     )?;
+    create_variables(machine)
+}
+
+/// The firmware remembers nothing yet.
+pub(crate) fn create_variables(machine: &Machine) -> Result<()> {
     if machine.firmware == Firmware::Uefi {
         let variables = machine.variables.display().to_string();
         let empty = qemu::ovmf_files()?.1;
@@ -158,8 +174,8 @@ pub fn bowline() -> Result<PathBuf> {
     path.canonicalize().with_context(missing)
 }
 
-/// The kernel arguments of an installed system; whoever looks at the console wants to see something.
-fn kernel_arguments() -> Vec<&'static str> {
+/// The kernel arguments that installed systems get; whoever looks at the console wants to see something.
+pub fn kernel_arguments() -> Vec<&'static str> {
     let quiet = (!story::shows_console()).then_some("quiet");
     QUICK.iter().copied().chain(quiet).collect()
 }

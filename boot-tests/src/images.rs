@@ -145,7 +145,7 @@ pub fn build(context: &Path, registry: &Registry, parent: &str, name: &str) -> R
 }
 
 /// buildah with a storage of its own, so that it leaves nothing on the host.
-fn buildah(command: &str) -> Result<Command> {
+pub(crate) fn buildah(command: &str) -> Result<Command> {
     let root = place::directory("containers")?;
     let mut buildah = Command::new("buildah");
     buildah

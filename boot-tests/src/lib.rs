@@ -11,6 +11,7 @@ pub mod disk;
 pub mod images;
 pub mod mounted;
 pub mod place;
+pub mod plain;
 pub mod qemu;
 pub mod qmp;
 pub mod registry;

@@ -66,6 +66,19 @@ pub struct Machine {
     pub registry_port: u16,
     /// The date that the hardware clock shows at the start, in QEMU's notation; the host's by default.
     pub clock: Option<String>,
+    /// What QEMU starts itself, past any boot loader.
+    pub kernel: Option<Kernel>,
+}
+
+/// A kernel that needs no boot loader: files on the host.
+#[derive(Debug, Clone)]
+pub struct Kernel {
+    /// The kernel itself.
+    pub image: PathBuf,
+    /// Its initramfs.
+    pub initramfs: PathBuf,
+    /// Its command line.
+    pub arguments: String,
 }
 
 /// The host's ends of a machine's lines.
@@ -102,6 +115,11 @@ pub fn arguments(
     all.extend(words(
         "-device virtio-blk-pci,drive=disk,bootindex=1,serial=system",
     ));
+    if let Some(kernel) = &machine.kernel {
+        all.extend(["-kernel".into(), kernel.image.display().to_string()]);
+        all.extend(["-initrd".into(), kernel.initramfs.display().to_string()]);
+        all.extend(["-append".into(), kernel.arguments.clone()]);
+    }
     all.extend(network(machine.registry_port)?);
     all.extend(words(
         "-device i6300esb -action watchdog=reset -device virtio-rng-pci",

@@ -14,8 +14,13 @@ pub fn run<A: AsRef<OsStr>>(program: &str, arguments: &[A]) -> Result<String> {
 }
 
 /// Runs a prepared command to its end and returns its standard output.
-pub fn finish(mut command: Command) -> Result<String> {
-    let output = command.stdin(Stdio::null()).output();
+pub fn finish(command: Command) -> Result<String> {
+    finish_with(command, Stdio::null())
+}
+
+/// The same; the program reads the file as its input.
+pub fn finish_with(mut command: Command, input: impl Into<Stdio>) -> Result<String> {
+    let output = command.stdin(input).output();
     let output = output.with_context(|| format!("Starting {command:?}"))?;
     let stdout = String::from_utf8_lossy(&output.stdout).into_owned();
     if !output.status.success() {

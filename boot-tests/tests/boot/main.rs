@@ -2,6 +2,7 @@
 //! proves. A test is a story that one machine goes through, or a few such stories one after another.
 
 mod broken;
+mod existing_root;
 mod guest;
 mod install;
 mod kargs;

@@ -1,4 +1,4 @@
-//! Scenarios 1 to 3 as the life of one host, for each firmware and boot loader.
+//! Scenarios 1 to 3 as the life of one host, for each firmware and boot loader, and each file system.
 
 use bowline_boot_tests::disk::Flavour;
 
@@ -36,4 +36,16 @@ fn life_with_uefi_and_grub() {
 #[test]
 fn life_with_uefi_and_systemd_boot() {
     life_of_a_host(Flavour::UefiSystemdBoot);
+}
+
+#[test]
+#[ignore = "not in the short run: hack/test --all"]
+fn life_on_xfs() {
+    life_of_a_host(Flavour::BiosXfs);
+}
+
+#[test]
+#[ignore = "not in the short run: hack/test --all"]
+fn life_on_btrfs() {
+    life_of_a_host(Flavour::UefiBtrfs);
 }
