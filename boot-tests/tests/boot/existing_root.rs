@@ -1,12 +1,11 @@
 //! An ordinary system that runs is replaced in place: it goes on as it is until the reboot, the new
 //! system boots then, and the old files are still there.
 
-use anyhow::ensure;
 use bowline_boot_tests::disk::{self, FOLLOWED, Flavour, in_guest};
 use bowline_boot_tests::plain;
 use bowline_boot_tests::vm::Vm;
 
-use crate::guest::{digest_of, image_of, is_running, runs_version, status};
+use crate::guest::{follows, is_digest, is_running, runs_version, status};
 use crate::scenario::{registry, scenario};
 
 fn taken_over(flavour: Flavour) {
@@ -41,14 +40,8 @@ fn taken_over(flavour: Flavour) {
             "test -e /run/ostree-booted && ! test -e /etc/mine && grep -qx mine /sysroot/etc/mine",
         )?;
         let host = status(&mut vm)?;
-        ensure!(
-            image_of(&host, "booted").as_deref() == Some(FOLLOWED),
-            "{host:#}"
-        );
-        ensure!(
-            digest_of(&host, "booted") == Some(registry.digest("v1")?),
-            "{host:#}"
-        );
+        follows(&host, "booted", FOLLOWED)?;
+        is_digest(&host, "booted", &registry.digest("v1")?)?;
 
         story.tell("it is a host as any other: it upgrades");
         vm.ok("bowline upgrade")?;
