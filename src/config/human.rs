@@ -61,6 +61,9 @@ pub enum HumanError {
          5min or 1h 30min"
     )]
     Duration(String),
+    /// A duration of nothing, where something is waited for.
+    #[error("{0:?} leaves no time at all: write a duration above zero, such as 90s or 5min")]
+    NoTime(String),
     /// No size.
     #[error(
         "{0:?} is no size: write a number with a unit (B, K, M, G, T in steps of 1024; kB, MB, \
@@ -72,6 +75,10 @@ pub enum HumanError {
 /// A span of time, exact to the millisecond.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Span(pub Duration);
+
+/// A span of time that is not zero: how long something may take.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Limit(pub Duration);
 
 /// A number of bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -93,6 +100,17 @@ impl FromStr for Span {
             (!text.trim().is_empty()).then(|| Self(Duration::from_millis(total)))
         };
         sum().ok_or_else(|| HumanError::Duration(excerpt(text)))
+    }
+}
+
+impl FromStr for Limit {
+    type Err = HumanError;
+
+    fn from_str(text: &str) -> Result<Self, HumanError> {
+        match text.parse()? {
+            Span(Duration::ZERO) => Err(HumanError::NoTime(excerpt(text))),
+            Span(time) => Ok(Self(time)),
+        }
     }
 }
 
@@ -172,7 +190,7 @@ impl fmt::Display for Size {
     }
 }
 
-impl<'de> Deserialize<'de> for Span {
+impl<'de> Deserialize<'de> for Limit {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         deserializer.deserialize_str(Human(
             "a duration such as 90s, 5min or 1h 30min",
@@ -251,6 +269,17 @@ mod tests {
                 "{text}"
             );
         }
+    }
+
+    #[test]
+    fn a_limit_leaves_some_time() {
+        assert_eq!("1ms".parse(), Ok(Limit(Duration::from_millis(1))));
+        for zero in ["0s", "0ms", "0h 0min", "0.0004s"] {
+            let no_time = HumanError::NoTime(zero.into());
+            assert_eq!(zero.parse::<Limit>(), Err(no_time));
+        }
+        let soon = HumanError::Duration("soon".into());
+        assert_eq!("soon".parse::<Limit>(), Err(soon));
     }
 
     #[test]

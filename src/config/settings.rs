@@ -11,7 +11,7 @@ use std::time::Duration;
 use serde::Deserialize;
 use serde::de::{self, Deserializer, Unexpected, Visitor};
 
-use super::human::{Size, Span};
+use super::human::{Limit, Size};
 
 /// Units without which a system is of no use; those that an image does not have cannot fail.
 const UNITS: [&str; 5] = [
@@ -145,8 +145,8 @@ struct UpdateFile {
 )]
 struct HealthFile {
     tries: Option<Bounded<1, 9>>,
-    timeout: Option<Span>,
-    check_timeout: Option<Span>,
+    timeout: Option<Limit>,
+    check_timeout: Option<Limit>,
     target: Option<Demand>,
     units: Option<Vec<String>>,
     registry: Option<Demand>,

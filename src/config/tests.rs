@@ -105,6 +105,16 @@ fn mistakes_name_file_line_and_what_is_allowed() {
              h, d or w, such as 90s, 5min or 1h 30min at line 3 column 12",
         ),
         (
+            "health:\n  tries: 2\n  timeout: 0s\n",
+            ":3: health.timeout: \"0s\" leaves no time at all: write a duration above zero, such as \
+             90s or 5min at line 3 column 12",
+        ),
+        (
+            "health:\n  check-timeout: 0min 0ms\n",
+            ":2: health.check-timeout: \"0min 0ms\" leaves no time at all: write a duration above \
+             zero, such as 90s or 5min at line 2 column 18",
+        ),
+        (
             "health: {free-space: {/: lots}}",
             ":1: health.free-space./: \"lots\" is no size: write a number with a unit (B, K, M, G, T \
              in steps of 1024; kB, MB, GB, TB in steps of 1000), such as 512M or 10 GiB at line 1 \
