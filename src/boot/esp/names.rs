@@ -6,6 +6,7 @@
 //! name that has tries left, or is not counted. The higher generation is the newer one; within it,
 //! the higher index boots first.
 
+use std::io;
 use std::path::Path;
 
 use anyhow::Result;
@@ -14,7 +15,7 @@ use fn_error_context::context;
 use super::rename;
 use crate::boot::Tries;
 use crate::boot::entry::{BlsEntry, EntryName};
-use crate::boot::loader::read_entries;
+use crate::boot::loader::{read_entries, while_names_change};
 use crate::sys::fs::sync_filesystem;
 
 /// Where entries are, below the ESP.
@@ -83,14 +84,15 @@ pub fn list(esp: &Path) -> Result<Vec<(String, MirrorName, BlsEntry)>> {
 /// Lets the entry that boots next count its boots.
 #[context("Counting the boots of the EFI system partition's first entry")]
 pub fn arm(esp: &Path, tries: u32) -> Result<()> {
-    let Some((file, name, _)) = list(esp)?.into_iter().next() else {
-        return Ok(());
-    };
     let tries = Some(Tries {
         left: tries,
         done: 0,
     });
-    rename_entry(esp, &file, &MirrorName { tries, ..name })
+    rename_all(esp, || {
+        let first = list(esp)?.into_iter().next();
+        let renaming = first.map(|(file, name, _)| (file, MirrorName { tries, ..name }));
+        Ok(renaming.into_iter().collect())
+    })
 }
 
 /// The tries of the deployment that boots with this `ostree=` value.
@@ -113,23 +115,145 @@ pub fn armed(esp: &Path) -> Result<Option<Tries>> {
 /// Takes the counter from the entries whose `ostree=` value is chosen.
 #[context("Taking boot counters from the EFI system partition")]
 pub fn uncount(esp: &Path, chosen: impl Fn(Option<&str>) -> bool) -> Result<()> {
-    for (file, name, entry) in list(esp)? {
-        if name.tries.is_some() && chosen(entry.ostree()) {
-            rename_entry(
-                esp,
-                &file,
-                &MirrorName {
+    rename_all(esp, || {
+        let counted = list(esp)?.into_iter();
+        let counted =
+            counted.filter(|(_, name, entry)| name.tries.is_some() && chosen(entry.ostree()));
+        let renamings = counted.map(|(file, name, _)| {
+            (
+                file,
+                MirrorName {
                     tries: None,
                     ..name
                 },
-            )?;
-        }
+            )
+        });
+        Ok(renamings.collect())
+    })
+}
+
+/// Renames what `wanted` says. systemd-bless-boot takes counters away, too, perhaps at this moment:
+/// where a name has gone, `wanted` is asked again about the names that are there now.
+fn rename_all(esp: &Path, wanted: impl Fn() -> Result<Vec<(String, MirrorName)>>) -> Result<()> {
+    let mut gone = Vec::new();
+    while_names_change(|| {
+        let renamings = wanted()?;
+        check_still_there(esp, &gone)?;
+        gone.clone_from(&renamings);
+        Ok(rename_each(&esp.join(ENTRIES), &renamings)?)
+    })
+}
+
+fn rename_each(dir: &Path, renamings: &[(String, MirrorName)]) -> io::Result<()> {
+    for (file, to) in renamings {
+        rename(dir, file, &to.to_string())?;
+    }
+    match renamings.is_empty() {
+        true => Ok(()),
+        false => sync_filesystem(dir),
+    }
+}
+
+/// Whoever else renamed an entry left it there, under another name.
+fn check_still_there(esp: &Path, renamings: &[(String, MirrorName)]) -> Result<()> {
+    let there = list(esp)?;
+    for (file, to) in renamings {
+        let same = |name: &MirrorName| (name.generation, name.index) == (to.generation, to.index);
+        anyhow::ensure!(
+            there.iter().any(|(_, name, _)| same(name)),
+            "{file} went away, and no other name of that entry is there: `bowline boot mirror` writes \
+             it again"
+        );
     }
     Ok(())
 }
 
-fn rename_entry(esp: &Path, file: &str, to: &MirrorName) -> Result<()> {
-    let dir = esp.join(ENTRIES);
-    rename(&dir, file, &to.to_string())?;
-    Ok(sync_filesystem(&dir)?)
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+    use std::fs;
+
+    use super::*;
+
+    fn esp(files: &[&str]) -> tempfile::TempDir {
+        let dir = tempfile::tempdir().unwrap();
+        fs::create_dir_all(dir.path().join(ENTRIES)).unwrap();
+        for file in files {
+            fs::write(dir.path().join(ENTRIES).join(file), "options ostree=/o\n").unwrap();
+        }
+        dir
+    }
+
+    fn files(esp: &Path) -> Vec<String> {
+        let found = list(esp).unwrap().into_iter();
+        found.map(|(file, _, _)| file).collect()
+    }
+
+    /// What would be done without counters, as it was seen before somebody else was faster.
+    fn uncounted(files: &[&str]) -> Vec<(String, MirrorName)> {
+        let renaming = |file: &&str| {
+            let name = MirrorName::parse(file).unwrap();
+            (
+                (*file).to_owned(),
+                MirrorName {
+                    tries: None,
+                    ..name
+                },
+            )
+        };
+        files.iter().map(renaming).collect()
+    }
+
+    #[test]
+    fn what_somebody_else_renamed_is_done() {
+        for (there, seen, now, after) in [
+            // Blessed meanwhile: nothing is left to do.
+            (
+                &["bowline-4-2.conf", "bowline-4-1.conf"][..],
+                &["bowline-4-2+2-1.conf"][..],
+                &[][..],
+                &["bowline-4-2.conf", "bowline-4-1.conf"][..],
+            ),
+            // Another one of the list still counts, and one has another count.
+            (
+                &["bowline-4-2.conf", "bowline-4-1+0-3.conf"],
+                &["bowline-4-2+2-1.conf", "bowline-4-1+1-2.conf"],
+                &["bowline-4-1+0-3.conf"],
+                &["bowline-4-2.conf", "bowline-4-1.conf"],
+            ),
+        ] {
+            let esp = esp(there);
+            let looks = Cell::new(0);
+            rename_all(esp.path(), || {
+                let first = looks.replace(looks.get() + 1) == 0;
+                Ok(uncounted(if first { seen } else { now }))
+            })
+            .unwrap();
+            assert_eq!(
+                (files(esp.path()), looks.get()),
+                (after.iter().map(|f| (*f).into()).collect(), 2)
+            );
+        }
+    }
+
+    #[test]
+    fn an_entry_that_is_gone_altogether_is_an_error() {
+        let esp = esp(&["bowline-4-1.conf"]);
+        let error =
+            rename_all(esp.path(), || Ok(uncounted(&["bowline-4-2+2-1.conf"]))).unwrap_err();
+        assert!(
+            format!("{error:#}").starts_with("bowline-4-2+2-1.conf went away"),
+            "{error:#}"
+        );
+        assert_eq!(files(esp.path()), ["bowline-4-1.conf"]);
+    }
+
+    #[test]
+    fn names_that_never_rest_are_an_error_too() {
+        let esp = esp(&["bowline-4-2.conf"]);
+        let error =
+            rename_all(esp.path(), || Ok(uncounted(&["bowline-4-2+2-1.conf"]))).unwrap_err();
+        let kind = error.downcast::<io::Error>().unwrap().kind();
+        assert_eq!(kind, io::ErrorKind::NotFound);
+    }
 }

@@ -29,6 +29,7 @@ use fn_error_context::context;
 use thiserror::Error;
 
 use super::esp::names::MirrorName;
+use super::loader::while_names_change;
 use super::{BootSetup, Bootloader, esp};
 
 /// The directory of kernels, below the ESP.
@@ -187,9 +188,11 @@ pub fn refresh(sysroot: &Path, setup: &BootSetup, counting: Counting) -> Result<
 /// [`MirrorError`] before anything was changed, and what the system refuses.
 pub fn write(setup: &BootSetup, wanted: &Wanted) -> Result<bool> {
     let esp = esp::open(setup)?;
-    let steps = plan(&look(esp.path())?, wanted)?;
-    carry_out(esp.path(), &steps)?;
-    Ok(!steps.is_empty())
+    while_names_change(|| {
+        let steps = plan(&look(esp.path())?, wanted)?;
+        carry_out(esp.path(), &steps)?;
+        Ok(!steps.is_empty())
+    })
 }
 
 #[cfg(test)]
