@@ -36,6 +36,8 @@ pub enum Reason {
     Battery,
     /// Another operation holds the lock.
     Busy,
+    /// What runs has not proven itself yet.
+    OnTrial,
 }
 
 impl fmt::Display for Reason {
@@ -50,6 +52,7 @@ impl fmt::Display for Reason {
                  updates all the same)"
             }
             Self::Busy => "another operation is at work on this system",
+            Self::OnTrial => "what runs is still on trial, and its boot not yet marked good",
         })
     }
 }

@@ -86,6 +86,9 @@ async fn walk(sysroot: &LockedSysroot, request: &Request) -> Result<Report> {
                 let summary = Summary::of(&image, digest, &plan.manifest, &plan.config);
                 return Ok(Report::KnownBad { summary, bad });
             }
+            if !request.download_only {
+                check_proven(sysroot, request)?;
+            }
             let cost = Cost::of(&plan);
             let (jobs, progress) = (request.jobs, request.progress.clone());
             let record = pull::run(&repo, prepared.source, *plan, jobs, progress).await?;
@@ -110,7 +113,10 @@ async fn walk(sysroot: &LockedSysroot, request: &Request) -> Result<Report> {
         }
         Ok(Decision::Deploy(plan)) => match known_bad(sysroot, request, summary.digest)? {
             Some(bad) => Ok(Report::KnownBad { summary, bad }),
-            None => deploy(sysroot, request, summary, cost, plan),
+            None => {
+                check_proven(sysroot, request)?;
+                deploy(sysroot, request, summary, cost, plan)
+            }
         },
         Err(error) => {
             // Of any other refusal (no room) the image is worth keeping: it is pulled already.
@@ -188,6 +194,13 @@ fn known_bad(sysroot: &Sysroot, request: &Request, digest: Digest) -> Result<Opt
     match (record.bad(&digest.to_string()).cloned(), &request.target) {
         (Some(bad), Target::Image(_)) => Err(KnownBad(Box::new(bad)).into()),
         (bad, _) => Ok(bad),
+    }
+}
+
+fn check_proven(sysroot: &LockedSysroot, request: &Request) -> Result<()> {
+    match request.force {
+        true => Ok(()),
+        false => deploy::check_proven(sysroot),
     }
 }
 

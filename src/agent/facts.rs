@@ -1,8 +1,6 @@
 //! The facts that the machine decides on. A sysroot and settings come in, plain values go out.
 //! Reads only, and writes down nothing.
 
-use std::fs;
-
 use anyhow::{Context as _, Result};
 use chrono::Utc;
 use fn_error_context::context;
@@ -12,10 +10,8 @@ use super::machine::{Entry, Facts};
 use crate::boot::{self, BootSetup, Bootloader, loader};
 use crate::health::{Store, TrialImage};
 use crate::repo::Repo;
+use crate::sys::kernel;
 use crate::sysroot::{Deployment, Slot, Sysroot, booted};
-
-/// Names one boot of the kernel (random(4)).
-const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
 
 /// The machine did not boot from this sysroot, so there is no boot to judge.
 #[derive(Debug, Error, PartialEq, Eq)]
@@ -38,12 +34,10 @@ pub fn facts(sysroot: &Sysroot, setup: &BootSetup, store: &Store, tries: u32) ->
         booted: running.id.to_string(),
         order: finished.map(|d| entry(d, &repo)).collect(),
         counting: setup.bootloader != Bootloader::None,
+        counts_all: setup.bootloader == Bootloader::Grub,
         counter,
         record: store.read()?,
-        boot_id: fs::read_to_string(BOOT_ID)
-            .with_context(|| format!("Reading {BOOT_ID}"))?
-            .trim()
-            .to_owned(),
+        boot_id: kernel::boot_id().context("Reading the name of this boot")?,
         tries,
         now: Utc::now(),
     })

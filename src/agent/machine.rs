@@ -16,6 +16,7 @@
 
 use chrono::{DateTime, Utc};
 
+pub use self::situation::{Situation, assess};
 use crate::boot::Tries;
 use crate::health::{BadImage, Event, EventKind, Failure, Record, Trial, TrialImage};
 
@@ -37,6 +38,8 @@ pub struct Facts {
     pub order: Vec<Entry>,
     /// Whether the bootloader can count boots.
     pub counting: bool,
+    /// Whether it counts each boot, whichever deployment is chosen in its menu, as GRUB does.
+    pub counts_all: bool,
     /// What the bootloader counted for the default, where it does.
     pub counter: Option<Tries>,
     /// What is remembered.
@@ -47,38 +50,6 @@ pub struct Facts {
     pub tries: u32,
     /// The time.
     pub now: DateTime<Utc>,
-}
-
-/// What a boot is, before its checks have run.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Situation {
-    /// Nothing has to prove itself.
-    Settled,
-    /// What was on trial is so no more: it was not applied, or somebody chose another default.
-    Over(EventKind),
-    /// The new deployment is on trial, but another one runs.
-    Waiting {
-        /// The bootloader does not count it, and must.
-        uncounted: bool,
-    },
-    /// What runs must prove itself.
-    OnTrial {
-        /// Number of the try, from 1.
-        number: u32,
-        /// Tries in all.
-        tries: u32,
-        /// Whether it is the last one.
-        last: bool,
-    },
-    /// The new deployment failed, and an older one runs in its place.
-    FellBack,
-    /// What runs was given up already, but still booted.
-    GivenUp {
-        /// Number of the boot, counted on from its tries.
-        number: u32,
-        /// Whether going back has been tried so often that it does not work here.
-        stuck: bool,
-    },
 }
 
 /// What is to be done about a boot, once its checks have run.
@@ -151,7 +122,8 @@ impl Facts {
         self.order.iter().find(|entry| !self.is_default(&entry.id))
     }
 
-    /// The trial on record, or the one that a counter without a record tells of.
+    /// The trial on record; that of a default that never was good; or the one that a counter without
+    /// a record tells of.
     fn trial(&self) -> Option<Trial> {
         let counted = || {
             let first = self.order.first().filter(|_| self.counter.is_some())?;
@@ -163,7 +135,32 @@ impl Facts {
                 ..Trial::default()
             })
         };
-        self.record.trial.clone().or_else(counted)
+        let recorded = self
+            .record
+            .trial
+            .as_ref()
+            .or_else(|| self.unproven_default());
+        recorded.cloned().or_else(counted)
+    }
+
+    /// What never was good, where somebody made it boot by default again.
+    fn unproven_default(&self) -> Option<&Trial> {
+        let unproven = self.record.unproven.as_ref();
+        unproven.filter(|unproven| self.is_default(&unproven.deployment))
+    }
+
+    /// Whether the bootloader should have taken a try away since counting began, and has not.
+    fn uncounted(&self, trial: &Trial) -> bool {
+        let untouched = |counter: Tries| counter.done == 0 && counter.left > 0;
+        let untouched = self.counter.is_some_and(untouched);
+        let earlier = trial.boot_id != self.boot_id || trial.reached > 0;
+        self.counts_all && untouched && earlier && !trial.boot_id.is_empty()
+    }
+
+    /// Whether a deployment is of another system than the one that runs. That one has a record of its
+    /// own, and judges itself.
+    fn is_foreign(&self, id: &str) -> bool {
+        stateroot(id) != stateroot(&self.booted)
     }
 
     /// Number of the try that this boot is: what the bootloader or the record counted.
@@ -174,6 +171,24 @@ impl Facts {
         recorded.max(counted)
     }
 
+    /// Whether what never was good is still here, and this system is the one to judge it.
+    fn may_yet_boot(&self, unproven: &Trial) -> bool {
+        let present = self
+            .order
+            .iter()
+            .any(|entry| entry.id == unproven.deployment);
+        present && !self.is_foreign(&unproven.deployment)
+    }
+
+    /// The record with this boot as a try of the trial.
+    fn reached(&self, mut trial: Trial, number: u32) -> Record {
+        let mut record = self.record.clone();
+        trial.reached = number;
+        trial.boot_id.clone_from(&self.boot_id);
+        record.begin(trial);
+        record
+    }
+
     fn event(&self, kind: EventKind, image: TrialImage, why: (String, String)) -> Event {
         Event {
             kind,
@@ -182,54 +197,6 @@ impl Facts {
             check: why.0,
             reason: why.1,
         }
-    }
-}
-
-/// Says what this boot is.
-pub fn assess(facts: &Facts) -> Situation {
-    let Some(trial) = facts.trial() else {
-        return Situation::Settled;
-    };
-    let (runs, is_default) = (
-        facts.booted == trial.deployment,
-        facts.is_default(&trial.deployment),
-    );
-    let present = facts.order.iter().any(|e| e.id == trial.deployment);
-    match (runs, is_default) {
-        _ if !present && trial.reached == 0 => Situation::Over(EventKind::NotApplied),
-        _ if !present => Situation::Over(EventKind::Withdrawn),
-        (true, _) if trial.failed && facts.order.len() > 1 => given_up(facts, &trial),
-        (true, true) => on_trial(facts, &trial),
-        (false, true) if trial.failed || facts.exhausted() => Situation::FellBack,
-        (false, true) => Situation::Waiting {
-            uncounted: facts.counting && facts.counter.is_none(),
-        },
-        // An interrupted fallback: all but the end of it is done.
-        (false, false) if trial.failed => Situation::FellBack,
-        (_, false) => Situation::Over(EventKind::Withdrawn),
-    }
-}
-
-fn on_trial(facts: &Facts, trial: &Trial) -> Situation {
-    let number = facts.number(trial);
-    Situation::OnTrial {
-        number,
-        tries: trial.tries.max(1),
-        last: number >= trial.tries || facts.exhausted() || uncounted(facts),
-    }
-}
-
-/// Neither the record nor the bootloader has counted this boot: both may forget the next one, too.
-fn uncounted(facts: &Facts) -> bool {
-    let done = facts.counter.map_or(0, |counter| counter.done);
-    facts.record.trial.is_none() && done == 0
-}
-
-fn given_up(facts: &Facts, trial: &Trial) -> Situation {
-    let number = facts.number(trial);
-    Situation::GivenUp {
-        number,
-        stuck: number > trial.tries.saturating_mul(2),
     }
 }
 
@@ -244,24 +211,45 @@ pub fn begin(facts: &Facts, situation: &Situation) -> Vec<Step> {
     };
     match situation {
         Situation::Settled | Situation::Waiting { uncounted: false } => Vec::new(),
-        Situation::Waiting { uncounted: true } => vec![Step::Recount(trial.tries.max(1))],
+        Situation::Waiting { uncounted: true } => {
+            let tries = trial.tries.max(1);
+            trial.boot_id.clone_from(&facts.boot_id);
+            record.begin(trial);
+            vec![remember(record), Step::Recount(tries)]
+        }
         Situation::Over(kind) => {
             let why = match kind {
                 EventKind::NotApplied => "the shutdown that should have finished it was cut short",
+                _ if facts.is_default(&trial.deployment) => {
+                    "it is another system, which judges itself"
+                }
                 _ => "another deployment was chosen to boot",
             };
-            record.trial = None;
+            match kind {
+                EventKind::NotApplied => drop(record.trial.take()),
+                _ => drop(record.withdraw()),
+            }
+            record.unproven = record
+                .unproven
+                .filter(|unproven| facts.may_yet_boot(unproven));
             let why = (String::new(), why.into());
             record.last = Some(facts.event(*kind, trial.image, why));
             vec![Step::Settle, remember(record)]
         }
-        Situation::OnTrial { number, .. } => {
-            trial.reached = *number;
-            trial.boot_id.clone_from(&facts.boot_id);
-            record.trial = Some(trial);
-            vec![remember(record)]
+        Situation::PassedOver { number, .. } => {
+            trial.passed_over(*number);
+            vec![remember(facts.reached(trial, *number))]
         }
-        Situation::FellBack => take_over(facts, &trial),
+        Situation::OnTrial { number, .. } => {
+            trial.uncounted |= facts.uncounted(&trial);
+            vec![remember(facts.reached(trial, *number))]
+        }
+        Situation::FellBack => {
+            if !trial.failed && facts.uncounted(&trial) {
+                trial.passed_over(facts.number(&trial));
+            }
+            take_over(facts, &trial)
+        }
         Situation::GivenUp { stuck: true, .. } => Vec::new(),
         Situation::GivenUp { number, .. } => {
             trial.reached = *number;
@@ -288,9 +276,10 @@ pub fn decide(facts: &Facts, situation: &Situation, outcome: &Outcome) -> Decisi
         Situation::OnTrial { .. } => Decision::SwitchAndReboot,
         Situation::FellBack => Decision::StayDegraded(Why::OlderIsRedToo),
         Situation::GivenUp { .. } => Decision::StayDegraded(Why::Stuck),
-        Situation::Settled | Situation::Over(_) | Situation::Waiting { .. } => {
-            Decision::StayDegraded(Why::NothingOnTrial)
-        }
+        Situation::Settled
+        | Situation::Over(_)
+        | Situation::Waiting { .. }
+        | Situation::PassedOver { .. } => Decision::StayDegraded(Why::NothingOnTrial),
     }
 }
 
@@ -303,8 +292,7 @@ pub fn conclude(facts: &Facts, decision: Decision, outcome: &Outcome) -> Vec<Ste
         number: trial.reached,
         ..failure
     };
-    trial.failures.retain(|f| f.number != failure.number);
-    trial.failures.push(failure);
+    trial.failed_try(failure);
     let mut record = facts.record.clone();
     match decision {
         Decision::Good => Vec::new(),
@@ -347,16 +335,20 @@ pub fn unjudged(facts: &Facts, situation: &Situation) -> Vec<Step> {
 /// The steps of `boot ok`: what runs is good.
 pub fn good(facts: &Facts) -> Vec<Step> {
     let mut record = facts.record.clone();
-    let trial = facts.trial();
-    let Some(trial) = trial.filter(|trial| trial.deployment == facts.booted) else {
-        return Vec::new();
+    let runs = |trial: &Trial| trial.deployment == facts.booted;
+    record.unproven = record.unproven.filter(|unproven| !runs(unproven));
+    let Some(trial) = facts.trial().filter(runs) else {
+        let proven = record != facts.record;
+        return proven.then(|| remember(record)).into_iter().collect();
     };
     record.forgive(&trial.image.digest);
     let none = (String::new(), String::new());
     record.last = Some(facts.event(EventKind::Good, trial.image, none));
     record.trial = None;
     // In this order: a good deployment whose counter is used up must not be left to the bootloader.
-    vec![Step::Bless, remember(record)]
+    // What somebody made the default meanwhile is not what proved itself.
+    let bless = facts.is_default(&facts.booted).then_some(Step::Bless);
+    bless.into_iter().chain([remember(record)]).collect()
 }
 
 /// An older deployment runs because the new one failed: it becomes the default.
@@ -377,6 +369,11 @@ fn take_over(facts: &Facts, trial: &Trial) -> Vec<Step> {
     }
     steps.push(Step::Settle);
     let why = trial.verdict();
+    // What takes over may itself never have been good.
+    let other = |unproven: &Trial| unproven.deployment != facts.booted;
+    if record.unproven.as_ref().is_none_or(other) {
+        record.unproven = Some(trial.anew());
+    }
     record.last = Some(facts.event(EventKind::FellBack, trial.image, why));
     record.trial = None;
     steps.push(remember(record));
@@ -431,6 +428,13 @@ fn order(facts: &Facts, first: &str) -> Step {
 fn remember(record: Record) -> Step {
     Step::Remember(Box::new(record))
 }
+
+/// The stateroot in `STATEROOT/COMMIT.SERIAL`.
+fn stateroot(id: &str) -> &str {
+    id.split_once('/').map_or("", |(stateroot, _)| stateroot)
+}
+
+mod situation;
 
 #[cfg(test)]
 mod model;

@@ -120,7 +120,8 @@ pub struct RebaseArgs {
     #[arg(long)]
     pub retain: bool,
 
-    /// Install the image even if it failed its trial on this host before
+    /// Install the image even if it failed its trial on this host before, or while what runs is still
+    /// on trial
     #[arg(long)]
     pub force: bool,
 
@@ -140,7 +141,8 @@ pub struct UpgradeArgs {
     #[arg(long, conflicts_with = "unattended")]
     pub unchanged_exit_77: bool,
 
-    /// Install the image even if it failed its trial on this host before
+    /// Install the image even if it failed its trial on this host before, or while what runs is still
+    /// on trial
     #[arg(long, conflicts_with = "unattended")]
     pub force: bool,
 

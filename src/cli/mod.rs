@@ -31,6 +31,7 @@ mod status;
 pub mod text;
 mod unattended;
 mod upgrade;
+mod verdict;
 
 use std::process::ExitCode;
 

@@ -8,6 +8,7 @@ use super::args::{ModeArgs, UpgradeArgs};
 use super::upgrade::{self, Wanted};
 use super::{Context, Outcome, exit};
 use crate::config;
+use crate::deploy::DeployError;
 use crate::sys::{network, power};
 use crate::unattended::{Facts, Plan, Reason, plan};
 use crate::upgrade::Target;
@@ -38,8 +39,14 @@ pub fn run(args: &UpgradeArgs, context: &Context) -> Result<Outcome> {
         Err(error) if exit::classify(&error).kind == exit::Kind::Busy => {
             skip(Reason::Busy, context)
         }
+        Err(error) if is_on_trial(&error) => skip(Reason::OnTrial, context),
         Err(error) => Err(error),
     }
+}
+
+fn is_on_trial(error: &anyhow::Error) -> bool {
+    let cause = error.downcast_ref::<DeployError>();
+    matches!(cause, Some(DeployError::OnTrial(_)))
 }
 
 fn skip(reason: Reason, context: &Context) -> Result<Outcome> {

@@ -8,6 +8,7 @@ use anyhow::{Context as _, Result};
 use super::args::{FetchArgs, Format, ModeArgs, UpgradeArgs};
 use super::{
     Context, Outcome, reboot, render_not_applied, render_report, render_report_json, unattended,
+    verdict,
 };
 use crate::host::{self, NotApplied};
 use crate::progress::ProgressSink;
@@ -81,6 +82,9 @@ pub fn carry_out(wanted: &Wanted<'_>, context: &Context) -> Result<Report> {
 type Told = (Report, Option<NotApplied>);
 
 fn deploy(wanted: &Wanted<'_>, context: &Context) -> Result<Told> {
+    if !wanted.force && !wanted.mode.download_only {
+        verdict::wait(context, wanted.mode.format == Format::Human)?;
+    }
     // Before any thread starts: on a booted host this sets up a mount namespace.
     let (sysroot, initialised) = upgrade::open(&context.sysroot, &wanted.target)?;
     let missed = host::not_applied(&sysroot)?;

@@ -57,6 +57,12 @@ pub enum DeployError {
         /// The character.
         character: char,
     },
+    /// What runs has not proven itself yet.
+    #[error(
+        "deployment {0}, which runs, is still on trial: another deployment now would take the place \
+         of the one that it goes back to"
+    )]
+    OnTrial(String),
     /// A change of kernel arguments that cannot be made.
     #[error(transparent)]
     Edit(#[from] EditError),

@@ -13,7 +13,7 @@ mod rollback;
 mod stage;
 mod trial;
 
-pub use bootloader::{catch_up, next_boot, record_store};
+pub use bootloader::{catch_up, check_proven, next_boot, record_store, record_stores};
 pub use error::DeployError;
 pub use kargs::{Kargs, Owner};
 pub use outlook::{Outlook, outlook};

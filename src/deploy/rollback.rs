@@ -3,11 +3,14 @@
 
 use std::fmt;
 
-use anyhow::Result;
+use anyhow::{Context as _, Result};
+use chrono::Utc;
 
-use super::DeployError;
+use super::{DeployError, record_stores};
 use crate::boot::{self, BootSetup, Counting};
-use crate::sysroot::{Deployment, DeploymentId, LockedSysroot, Slot};
+use crate::health::{Event, EventKind, Record, Store, Trial};
+use crate::sys::kernel;
+use crate::sysroot::{Deployment, DeploymentId, LockedSysroot, Slot, SysrootError};
 
 /// Boots that count while the order changes: more than one, for a second power cut.
 const TRIES_WHILE_CHANGING: u32 = 3;
@@ -117,24 +120,94 @@ pub fn plan_rollback(
 
 /// Carries a rollback out, with the bootloader's own files. It is durable when this returns; an
 /// interruption leaves the old order or the new one, and what it leaves behind goes with the next
-/// clean-up.
+/// clean-up. Gives the number of tries where what boots next never was good.
 ///
-/// What boots next has run before, so its boots are not counted. While the order changes under a
-/// bootloader that counts, every boot does: an exhausted counter would send the host to the second
-/// deployment, whichever that is in that moment.
-pub fn roll_back(sysroot: &LockedSysroot, plan: &RollbackPlan) -> Result<()> {
-    let (root, setup) = (sysroot.path(), BootSetup::read(sysroot.path())?);
-    let counting = match plan {
-        RollbackPlan::DiscardStaged { .. } => Counting::AsIs,
-        RollbackPlan::Swap { .. } => Counting::Off,
+/// Who goes back by hand has judged: what was on trial is so no more, and is again if it comes back.
+/// What was good is not counted. While the order changes under a bootloader that counts, every boot
+/// is: an exhausted counter would send the host to the second deployment, whichever that is then.
+pub fn roll_back(sysroot: &LockedSysroot, plan: &RollbackPlan) -> Result<Option<u32>> {
+    let setup = BootSetup::read(sysroot.path())?;
+    let trial = match plan {
+        RollbackPlan::DiscardStaged { .. } => {
+            change_order(sysroot, plan, &setup, Counting::AsIs)?;
+            None
+        }
+        RollbackPlan::Swap { next, .. } => swap(sysroot, plan, next, &setup)?,
     };
-    if counting == Counting::Off && boot::armed(root, &setup)?.is_some() {
-        boot::arm(root, &setup, TRIES_WHILE_CHANGING)?;
+    sysroot.clean_deployments()?;
+    Ok(trial.map(|trial| trial.tries))
+}
+
+fn swap(
+    sysroot: &LockedSysroot,
+    plan: &RollbackPlan,
+    next: &DeploymentId,
+    setup: &BootSetup,
+) -> Result<Option<Trial>> {
+    let all = sysroot.deployments()?;
+    let found = all.iter().find(|d| d.id == *next);
+    let found = found.ok_or_else(|| SysrootError::NoDeployment(next.to_string()))?;
+    let stores = record_stores(sysroot, found)?;
+    let trial = unproven(&stores, next)?;
+    let counting = match &trial {
+        Some(trial) => {
+            let begin = |store: &Store| store.change(|record| record.begin(trial.clone()));
+            stores.iter().try_for_each(begin)?;
+            boot::arm(sysroot.path(), setup, trial.tries)?;
+            Counting::Fresh(trial.tries)
+        }
+        None if boot::armed(sysroot.path(), setup)?.is_some() => {
+            boot::arm(sysroot.path(), setup, TRIES_WHILE_CHANGING)?;
+            Counting::Off
+        }
+        None => Counting::Off,
+    };
+    change_order(sysroot, plan, setup, counting)?;
+    if trial.is_none() {
+        let end = |store: &Store| store.change(end_trial);
+        stores.iter().try_for_each(end)?;
     }
+    Ok(trial)
+}
+
+/// A new trial of a deployment that never was good.
+fn unproven(stores: &[Store], id: &DeploymentId) -> Result<Option<Trial>> {
+    for store in stores {
+        let record = store.read()?;
+        let mut known = record.trial.into_iter().chain(record.unproven);
+        if let Some(trial) = known.find(|trial| trial.deployment == id.to_string()) {
+            return Ok(Some(Trial {
+                started: Utc::now(),
+                boot_id: kernel::boot_id().context("Reading the name of this boot")?,
+                ..trial.anew()
+            }));
+        }
+    }
+    Ok(None)
+}
+
+fn change_order(
+    sysroot: &LockedSysroot,
+    plan: &RollbackPlan,
+    setup: &BootSetup,
+    counting: Counting,
+) -> Result<()> {
     sysroot.forget_staged()?;
     sysroot.write_boot_order(plan.order())?;
-    boot::settle(root, &setup, counting)?;
-    sysroot.clean_deployments()
+    boot::settle(sysroot.path(), setup, counting)
+}
+
+/// Where a rollback is cut short before this, the next boot finds out.
+fn end_trial(record: &mut Record) {
+    if let Some(trial) = record.withdraw() {
+        record.last = Some(Event {
+            kind: EventKind::Withdrawn,
+            when: Utc::now(),
+            image: trial.image,
+            check: String::new(),
+            reason: "rolled back by hand".into(),
+        });
+    }
 }
 
 #[cfg(test)]

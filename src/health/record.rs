@@ -21,6 +21,9 @@ const MAX_BAD: usize = 32;
 const MAX_FAILURES: usize = 16;
 /// Characters of any text that is kept.
 const MAX_TEXT: usize = 600;
+/// Why a deployment on trial did not boot.
+const NOT_COUNTED: &str = "the bootloader could not write down that it counts, and booted the \
+                           deployment before it";
 
 /// Everything that is remembered.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -30,6 +33,8 @@ pub struct Record {
     pub version: u32,
     /// The deployment that must prove itself.
     pub trial: Option<Trial>,
+    /// One whose trial ended before it was good. It is on trial again if it boots by default again.
+    pub unproven: Option<Trial>,
     /// Images that failed, the newest last.
     pub bad: Vec<BadImage>,
     /// What happened last.
@@ -63,8 +68,11 @@ pub struct Trial {
     pub started: DateTime<Utc>,
     /// Number of the try that last reported, from 1; 0 before the first.
     pub reached: u32,
-    /// The kernel's id of the boot that was that try.
+    /// The kernel's id of the boot that was that try; before the first one, of the boot in which
+    /// counting began.
     pub boot_id: String,
+    /// Whether the bootloader does not take away the tries that it should.
+    pub uncounted: bool,
     /// Whether it failed for good, and the previous deployment has to take its place.
     pub failed: bool,
     /// Which tries failed, and how.
@@ -77,9 +85,9 @@ pub struct Trial {
 pub struct Failure {
     /// Number of the try, from 1.
     pub number: u32,
-    /// The check that failed.
+    /// The check that failed; empty where it did not come to that.
     pub check: String,
-    /// What it said last.
+    /// What it said last; without a check, what went wrong.
     pub said: String,
 }
 
@@ -149,6 +157,7 @@ impl Default for Record {
         Self {
             version: VERSION,
             trial: None,
+            unproven: None,
             bad: Vec::new(),
             last: None,
         }
@@ -189,6 +198,34 @@ impl Record {
         self.bound();
     }
 
+    /// Puts a deployment on trial. Another one that is on trial stays unproven.
+    pub fn begin(&mut self, trial: Trial) {
+        let same = |other: &Option<Trial>| {
+            let other = other.as_ref();
+            other.is_some_and(|other| other.deployment == trial.deployment)
+        };
+        if !same(&self.trial) {
+            self.withdraw();
+        }
+        if same(&self.unproven) {
+            self.unproven = None;
+        }
+        self.trial = Some(trial);
+    }
+
+    /// Ends a trial without a verdict, and gives what was on trial.
+    pub fn withdraw(&mut self) -> Option<Trial> {
+        let trial = self.trial.take()?;
+        self.unproven = Some(trial.anew());
+        Some(trial)
+    }
+
+    /// Whether this deployment never was good.
+    pub fn is_unproven(&self, deployment: &str) -> bool {
+        let mut unproven = self.trial.iter().chain(&self.unproven);
+        unproven.any(|trial| trial.deployment == deployment)
+    }
+
     /// Forgets what was held against an image.
     pub fn forgive(&mut self, digest: &str) {
         self.bad.retain(|bad| bad.image.digest != digest);
@@ -202,7 +239,7 @@ impl Record {
             bound(&mut bad.check);
             bound(&mut bad.reason);
         }
-        if let Some(trial) = &mut self.trial {
+        for trial in self.trial.iter_mut().chain(&mut self.unproven) {
             trial.bound();
         }
         if let Some(event) = &mut self.last {
@@ -257,6 +294,33 @@ impl Trial {
         }
     }
 
+    /// The same trial before its first try.
+    pub fn anew(&self) -> Self {
+        Self {
+            image: self.image.clone(),
+            deployment: self.deployment.clone(),
+            tries: self.tries,
+            started: self.started,
+            ..Self::default()
+        }
+    }
+
+    /// Remembers how a try failed, once for each try.
+    pub fn failed_try(&mut self, failure: Failure) {
+        self.failures.retain(|known| known.number != failure.number);
+        self.failures.push(failure);
+    }
+
+    /// Remembers a try at which the bootloader booted something else, as it cannot count.
+    pub fn passed_over(&mut self, number: u32) {
+        self.uncounted = true;
+        self.failed_try(Failure {
+            number,
+            check: String::new(),
+            said: NOT_COUNTED.into(),
+        });
+    }
+
     /// Why it failed, once it has: the check of its last try, and what else is known.
     pub fn verdict(&self) -> (String, String) {
         const SILENT: &str = "never reported back: it hung, panicked or lost power";
@@ -277,6 +341,9 @@ impl Trial {
 impl Failure {
     /// The failure as a part of a sentence.
     pub fn words(&self) -> String {
+        if self.check.is_empty() {
+            return self.said.clone();
+        }
         match self.said.is_empty() {
             true => format!("check {} failed", self.check),
             false => format!("check {} failed: {}", self.check, self.said),

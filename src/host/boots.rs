@@ -3,7 +3,7 @@
 
 use serde::Serialize;
 
-use crate::health::{Record, Store};
+use crate::health::{Record, Store, Trial};
 use crate::sysroot::{Sysroot, leading};
 
 /// The record of boots of a sysroot: below `/var` of the running system, else below that of the
@@ -38,6 +38,8 @@ pub struct OnTrial {
     pub tried: u32,
     /// How many tries it gets.
     pub tries: u32,
+    /// Whether the bootloader does not take away the tries that it should.
+    pub uncounted: bool,
     /// The same as a sentence.
     pub message: String,
 }
@@ -74,6 +76,21 @@ pub struct Bad {
     pub reason: String,
 }
 
+fn on_trial(trial: &Trial) -> String {
+    let (image, tries) = (trial.image.words(), trial.tries);
+    let tried = match trial.reached {
+        0 => format!("{image} is on trial: it has {tries} tries"),
+        number => format!("{image} is on trial: try {number} of {tries}"),
+    };
+    match trial.uncounted {
+        true => format!(
+            "{tried}; the bootloader cannot write down that it counts, so Bowline counts by itself: \
+             see \"GRUB\" in the documentation of how a host boots"
+        ),
+        false => tried,
+    }
+}
+
 /// A record as a status tells it; `None` where there is nothing to tell.
 pub(super) fn health(record: &Record) -> Option<Health> {
     let time = |time: chrono::DateTime<chrono::Utc>| {
@@ -84,18 +101,8 @@ pub(super) fn health(record: &Record) -> Option<Health> {
         image_digest: trial.image.digest.clone(),
         tried: trial.reached,
         tries: trial.tries,
-        message: match trial.reached {
-            0 => format!(
-                "{} is on trial: it has {} tries",
-                trial.image.words(),
-                trial.tries
-            ),
-            try_ => format!(
-                "{} is on trial: try {try_} of {}",
-                trial.image.words(),
-                trial.tries
-            ),
-        },
+        uncounted: trial.uncounted,
+        message: on_trial(trial),
     });
     let last_event = record.last.as_ref().map(|event| LastEvent {
         kind: event.kind,

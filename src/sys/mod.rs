@@ -5,6 +5,7 @@ pub mod bulk;
 pub mod command;
 pub mod fs;
 pub mod journal;
+pub mod kernel;
 pub mod mount;
 pub mod namespace;
 pub mod network;

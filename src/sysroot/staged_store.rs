@@ -20,7 +20,6 @@ use crate::sys;
 const FILE: &str = "ostree/bowline/staged.json";
 /// libostree's (ostree-sysroot-private.h).
 const STAMP: &str = "boot/ostree/finalize-failure.stamp";
-const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
 /// Most bytes that are read of either file.
 const LIMIT: u64 = 64 << 10;
 /// Most characters that are kept of what libostree says.
@@ -169,6 +168,6 @@ impl LockedSysroot {
 /// The kernel's name for this boot, as the journal writes it; empty where it cannot be read, which
 /// is no boot's name.
 fn boot_id() -> String {
-    let id = fs::read_to_string(BOOT_ID).unwrap_or_default();
-    id.trim().replace('-', "")
+    let id = sys::kernel::boot_id().unwrap_or_default();
+    id.replace('-', "")
 }

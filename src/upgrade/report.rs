@@ -35,7 +35,8 @@ pub struct Request {
     pub download_only: bool,
     /// Keep every present deployment.
     pub retain: bool,
-    /// Take an image that failed its trial on this host all the same.
+    /// Take an image that failed its trial on this host all the same, and even while what runs is on
+    /// trial.
     pub force: bool,
     /// The architecture, a GOARCH word.
     pub arch: String,

@@ -33,6 +33,16 @@ enum End {
     Reset,
 }
 
+/// Whether GRUB can write, and what it boots where it cannot.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Saving {
+    Works,
+    /// As our grub.cfg does.
+    BootsSecond,
+    /// As others do.
+    BootsFirst,
+}
+
 #[derive(Debug, Clone)]
 struct Machine {
     loader: Loader,
@@ -43,8 +53,8 @@ struct Machine {
     counter: Option<(u32, u32)>,
     /// systemd-boot: entries on the ESP with tries left and done.
     esp: Vec<(String, Option<(u32, u32)>)>,
-    /// GRUB cannot write its counter on this file system.
-    cannot_save: bool,
+    /// Whether GRUB can write its counter on this file system.
+    saving: Saving,
     /// Always boots this one, as firmware or a pinned entry does.
     pinned: Option<String>,
     boots: u32,
@@ -60,7 +70,7 @@ impl Machine {
             record: Record::default(),
             counter: None,
             esp: vec![("old".into(), None)],
-            cannot_save: false,
+            saving: Saving::Works,
             pinned: None,
             boots: 0,
             asked: 0,
@@ -73,10 +83,11 @@ impl Machine {
             image: image("new"),
             deployment: "new".into(),
             tries: TRIES,
+            boot_id: self.boots.to_string(),
             ..Trial::default()
         };
         if cut > 0 {
-            self.record.trial = Some(trial);
+            self.record.begin(trial);
         }
         if cut > 1 && self.loader == Loader::Grub {
             self.counter = Some((TRIES, TRIES));
@@ -89,13 +100,19 @@ impl Machine {
         }
     }
 
+    /// Another tool changes the order.
+    fn swap(&mut self) {
+        self.order.reverse();
+    }
+
     /// What the bootloader takes, counting.
     fn select(&mut self) -> String {
         let second = self.order.get(1).unwrap_or(&self.order[0]).clone();
         let chosen = match (self.loader, &mut self.counter) {
             (Loader::Grub, Some((0, _))) => second,
+            (Loader::Grub, Some(_)) if self.saving == Saving::BootsSecond => second,
             (Loader::Grub, Some((left, _))) => {
-                *left -= u32::from(!self.cannot_save);
+                *left -= u32::from(self.saving == Saving::Works);
                 self.order[0].clone()
             }
             (Loader::SystemdBoot, _) => {
@@ -133,6 +150,7 @@ impl Machine {
             booted: booted.into(),
             order: self.order.iter().map(entry).collect(),
             counting: self.loader != Loader::None,
+            counts_all: self.loader == Loader::Grub,
             counter: counter.map(|(left, done)| Tries { left, done }),
             record: self.record.clone(),
             boot_id: self.boots.to_string(),
@@ -252,6 +270,14 @@ fn counting() -> impl Strategy<Value = Loader> {
     prop_oneof![Just(Loader::Grub), Just(Loader::SystemdBoot)]
 }
 
+fn saving() -> impl Strategy<Value = Saving> {
+    prop_oneof![
+        Just(Saving::Works),
+        Just(Saving::BootsSecond),
+        Just(Saving::BootsFirst)
+    ]
+}
+
 fn bad_run() -> impl Strategy<Value = Run> {
     prop_oneof![
         Just(Run::Red),
@@ -269,7 +295,7 @@ enum Chaos {
     Swap,
     DropNew,
     Finalise(usize),
-    CannotSave(bool),
+    Save(Saving),
     Pin(Option<bool>),
 }
 
@@ -281,7 +307,7 @@ fn chaos() -> impl Strategy<Value = Chaos> {
         1 => Just(Chaos::Swap),
         1 => Just(Chaos::DropNew),
         1 => (0..5_usize).prop_map(Chaos::Finalise),
-        1 => any::<bool>().prop_map(Chaos::CannotSave),
+        1 => saving().prop_map(Chaos::Save),
         1 => any::<Option<bool>>().prop_map(Chaos::Pin),
     ]
 }
@@ -294,13 +320,13 @@ impl Machine {
             }
             Chaos::LoseRecord => self.record = Record::default(),
             Chaos::LoseCounter => self.counter = None,
-            Chaos::Swap => self.order.reverse(),
+            Chaos::Swap => self.swap(),
             Chaos::DropNew => {
                 self.order = vec!["old".into()];
                 self.mirror(None);
             }
             Chaos::Finalise(cut) => self.finalise(cut),
-            Chaos::CannotSave(cannot) => self.cannot_save = cannot,
+            Chaos::Save(saving) => self.saving = saving,
             Chaos::Pin(which) => {
                 let name = |new| if new { "new" } else { "old" };
                 let present = |name: &String| self.order.contains(name);
@@ -391,6 +417,76 @@ proptest! {
     }
 
     #[test]
+    fn a_grub_that_cannot_write_keeps_nobody_waiting(green: bool, by_hand in 0..3_usize) {
+        let mut machine = Machine::new(Loader::Grub);
+        machine.finalise(9);
+        machine.saving = Saving::BootsSecond;
+        let run = if green { Run::Green } else { Run::Red };
+        for number in 1..=TRIES {
+            prop_assert!(machine.record.trial.is_some());
+            prop_assert_eq!(machine.boot(|_| run), ("old".into(), End::Up));
+            // Whoever runs the check again changes nothing.
+            for _ in 0..by_hand {
+                machine.check("old", run);
+            }
+            let reached = machine.record.trial.as_ref().map(|trial| (trial.reached, trial.uncounted));
+            prop_assert_eq!(reached, (number < TRIES).then_some((number, true)));
+        }
+        prop_assert_eq!(&*machine.order, ["old", "new"]);
+        prop_assert_eq!((machine.counter, machine.asked), (None, 0));
+        let last = machine.record.last.clone().unwrap();
+        prop_assert_eq!(last.kind, EventKind::FellBack);
+        prop_assert!(last.reason.starts_with("the bootloader could not write"), "{}", last.reason);
+        prop_assert!(machine.record.bad("sha256:new").is_some());
+        prop_assert_eq!(machine.boot(|_| run), ("old".into(), End::Up));
+        prop_assert_eq!(machine.record.last, Some(last));
+    }
+
+    #[test]
+    fn a_grub_that_boots_on_without_counting_is_counted_here(run in bad_run()) {
+        let mut machine = Machine::new(Loader::Grub);
+        machine.finalise(9);
+        machine.saving = Saving::BootsFirst;
+        machine.boot(|_| Run::Red);
+        prop_assert!(machine.record.trial.as_ref().unwrap().uncounted);
+        let red = |name: &str| if name == "new" { Run::Red } else { Run::Green };
+        machine.boot(|_| run);
+        prop_assert_eq!(machine.until_up(red), "old");
+        prop_assert_eq!(&*machine.order, ["old", "new"]);
+        prop_assert!(machine.asked <= TRIES + 1);
+    }
+
+    #[test]
+    fn what_never_was_good_is_on_trial_whenever_it_is_the_default_again(
+        loader in loader(), run in bad_run(), fall_back: bool,
+    ) {
+        let mut machine = Machine::new(loader);
+        machine.finalise(9);
+        let red = |name: &str| if name == "new" { Run::Red } else { Run::Green };
+        match fall_back {
+            true => drop(machine.until_up(red)),
+            false => {
+                machine.boot(|_| run);
+                machine.swap();
+        machine.mirror(None);
+                machine.boot(|_| Run::Green);
+            }
+        }
+        prop_assert_eq!((&*machine.order, &machine.record.trial), (&["old".into(), "new".into()][..], &None));
+        prop_assert!(machine.record.is_unproven("new"));
+        let asked = machine.asked;
+        machine.swap();
+        machine.mirror(None);
+        prop_assert_eq!(machine.until_up(red), "old");
+        prop_assert_eq!(&*machine.order, ["old", "new"]);
+        prop_assert_eq!(machine.asked, asked + TRIES);
+        machine.swap();
+        machine.mirror(None);
+        prop_assert_eq!(machine.until_up(|_| Run::Green), "new");
+        prop_assert!(!machine.record.is_unproven("new") && machine.record.bad.is_empty());
+    }
+
+    #[test]
     fn a_shutdown_that_was_cut_boots_old_or_new(loader in loader(), cut in 0..5_usize) {
         let mut machine = Machine::new(loader);
         machine.finalise(cut);
@@ -432,7 +528,7 @@ proptest! {
         // Once nobody meddles any more, red deployments ask for a few reboots and then stay up.
         let before = machine.asked;
         let counted = machine.facts("old").counter.is_some();
-        let works = machine.pinned.is_none() && !machine.cannot_save;
+        let works = machine.pinned.is_none() && machine.saving == Saving::Works;
         let silent = new_is_silent && counted && works;
         for _ in 0..3 * TRIES + 2 {
             machine.boot(|name| if silent && name == "new" { Run::Silent } else { Run::Red });
@@ -446,10 +542,10 @@ proptest! {
     }
 
     #[test]
-    fn forgetful_machines_do_not_loop_either(loader in loader(), cannot_save: bool) {
+    fn forgetful_machines_do_not_loop_either(loader in loader(), saving in saving()) {
         let mut machine = Machine::new(loader);
         machine.finalise(9);
-        machine.cannot_save = cannot_save;
+        machine.saving = saving;
         for _ in 0..30 {
             machine.boot(|_| Run::Red);
             // A /var that is empty after each boot.

@@ -27,6 +27,7 @@ fn facts(booted: &str, order: &[&str], counter: Option<(u32, u32)>, trial: Optio
         booted: booted.into(),
         order: order.iter().map(entry).collect(),
         counting: true,
+        counts_all: true,
         counter: counter.map(|(left, done)| Tries { left, done }),
         record: Record {
             trial,
@@ -156,6 +157,139 @@ fn situations() {
         ),
     ] {
         let facts = facts(booted, order, counter, trial);
+        assert_eq!(assess(&facts), expected, "{facts:?}");
+    }
+}
+
+/// Two systems on one disk: each has a record of its own, and the bootloader one counter for both.
+#[test]
+fn of_two_systems_each_judges_itself() {
+    let new = |id: &str| Trial {
+        deployment: id.into(),
+        ..trial()
+    };
+    let failed = Trial {
+        failed: true,
+        reached: 3,
+        ..new("a/new")
+    };
+    let waiting = Situation::Waiting { uncounted: false };
+    let over = Situation::Over(EventKind::Withdrawn);
+    for (booted, order, counter, trial, expected) in [
+        // The record of b knows nothing of the trial of a, whichever count that has.
+        (
+            "b/x",
+            &["a/new", "a/old", "b/x"][..],
+            Some((2, 1)),
+            None,
+            waiting.clone(),
+        ),
+        (
+            "b/x",
+            &["a/new", "a/old", "b/x"],
+            Some((0, 3)),
+            None,
+            waiting.clone(),
+        ),
+        // Unless it is what a failed one goes back to.
+        (
+            "b/x",
+            &["a/new", "b/x", "a/old"],
+            Some((0, 3)),
+            None,
+            Situation::FellBack,
+        ),
+        (
+            "a/old",
+            &["a/new", "b/x", "a/old"],
+            Some((0, 3)),
+            Some(new("a/new")),
+            Situation::FellBack,
+        ),
+        // b was put on trial by a, and proved itself since; or it did not yet.
+        (
+            "a/old",
+            &["b/new", "a/old"],
+            None,
+            Some(new("b/new")),
+            over.clone(),
+        ),
+        (
+            "a/old",
+            &["b/new", "a/old"],
+            Some((2, 1)),
+            Some(new("b/new")),
+            waiting,
+        ),
+        (
+            "a/old",
+            &["b/new", "a/old"],
+            Some((0, 3)),
+            Some(new("b/new")),
+            Situation::FellBack,
+        ),
+        // b became the default while a was on trial, or after it had failed.
+        (
+            "a/new",
+            &["b/x", "a/new", "a/old"],
+            Some((2, 1)),
+            Some(new("a/new")),
+            over.clone(),
+        ),
+        (
+            "a/old",
+            &["b/x", "a/new", "a/old"],
+            None,
+            Some(failed),
+            over,
+        ),
+    ] {
+        let facts = facts(booted, order, counter, trial);
+        assert_eq!(assess(&facts), expected, "{facts:?}");
+    }
+}
+
+#[test]
+fn only_what_proved_itself_is_marked_good() {
+    let mut facts = facts("a/new", &["b/x", "a/new"], Some((2, 1)), None);
+    facts.record.trial = Some(Trial {
+        deployment: "a/new".into(),
+        ..trial()
+    });
+    let steps = good(&facts);
+    assert!(matches!(&steps[..], [Step::Remember(_)]), "{steps:?}");
+    facts.order.reverse();
+    let steps = good(&facts);
+    assert!(
+        matches!(&steps[..], [Step::Bless, Step::Remember(_)]),
+        "{steps:?}"
+    );
+}
+
+#[test]
+fn an_untouched_counter_tells_of_a_bootloader_that_cannot_count() {
+    let armed = |boot_id: &str, reached| Trial {
+        boot_id: boot_id.into(),
+        reached,
+        ..trial()
+    };
+    let waiting = Situation::Waiting { uncounted: false };
+    let passed = |number| Situation::PassedOver { number, tries: 3 };
+    let both = &["new", "old"][..];
+    for (counts_all, counter, trial, expected) in [
+        (true, (3, 0), armed("a", 0), passed(1)),
+        (true, (3, 0), armed("a", 1), passed(2)),
+        (true, (3, 0), armed("b", 2), passed(2)),
+        (true, (3, 0), armed("a", 2), Situation::FellBack),
+        // Counting began in this boot, or nobody knows when.
+        (true, (3, 0), armed("b", 0), waiting.clone()),
+        (true, (3, 0), armed("", 0), waiting.clone()),
+        // It counts; somebody chose in the menu.
+        (true, (2, 1), armed("a", 0), waiting.clone()),
+        (false, (3, 0), armed("a", 0), waiting),
+    ] {
+        let mut facts = facts("old", both, Some(counter), Some(trial));
+        facts.counts_all = counts_all;
         assert_eq!(assess(&facts), expected, "{facts:?}");
     }
 }

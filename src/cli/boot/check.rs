@@ -123,6 +123,12 @@ fn say_begun(
         Situation::Waiting { .. } => {
             context.say("An update is on trial, but another deployment was chosen to boot\n")?;
         }
+        Situation::PassedOver { number, tries } => {
+            context.say(&format!(
+                "An update is on trial, but the bootloader cannot count its boots and booted this \
+                 deployment instead: try {number} of {tries} is spent\n"
+            ))?;
+        }
         Situation::GivenUp { stuck: true, .. } => {
             context.say("This deployment was given up, but nothing else boots\n")?;
         }

@@ -1,15 +1,16 @@
 //! `boot finalize`: runs at shutdown before libostree finishes a staged deployment, and puts that
 //! deployment on trial. Prints what it did, for the journal.
 
-use anyhow::Result;
+use anyhow::{Context as _, Result};
 use chrono::Utc;
 
 use super::settings;
 use crate::agent;
 use crate::cli::{Context, Outcome, render_etc};
 use crate::deploy;
-use crate::health::Trial;
+use crate::health::{Store, Trial};
 use crate::repo::Repo;
+use crate::sys::kernel;
 use crate::sysroot::{Deployment, Sysroot};
 
 /// Puts the staged deployment on trial.
@@ -23,8 +24,10 @@ pub fn run(context: &Context) -> Result<Outcome> {
     context.say(&merge(&sysroot))?;
     let repo = sysroot.repo()?;
     let staged = deploy::prepare_trial(&sysroot, tries, |staged| {
-        let trial = trial(staged, &repo, tries);
-        deploy::record_store(&sysroot, staged).change(|record| record.trial = Some(trial))
+        let trial = trial(staged, &repo, tries)?;
+        let stores = deploy::record_stores(&sysroot, staged)?;
+        let begin = |store: &Store| store.change(|record| record.begin(trial.clone()));
+        stores.iter().try_for_each(begin)
     })?;
     context.say(&match staged {
         Some(staged) => format!("{} boots next and gets {tries} tries\n", staged.id),
@@ -48,12 +51,13 @@ fn merge(sysroot: &Sysroot) -> String {
 }
 
 /// What is remembered of it. A commit that no image made has no digest.
-fn trial(staged: &Deployment, repo: &Repo, tries: u32) -> Trial {
-    Trial {
+fn trial(staged: &Deployment, repo: &Repo, tries: u32) -> Result<Trial> {
+    Ok(Trial {
         image: agent::image(staged, repo),
         deployment: staged.id.to_string(),
         tries,
         started: Utc::now(),
+        boot_id: kernel::boot_id().context("Reading the name of this boot")?,
         ..Trial::default()
-    }
+    })
 }

@@ -209,6 +209,11 @@ fn deploy(error: &DeployError) -> Verdict {
             Kind::Unsupported,
             "undo them with `rpm-ostree reset`, or go on with rpm-ostree",
         ),
+        E::OnTrial(_) => Verdict::hint(
+            Kind::Denied,
+            "wait until its boot is marked good (`bowline status` tells), or go on without a way back \
+             with --force",
+        ),
         E::NoRollback(_) => {
             Verdict::hint(Kind::Unsupported, "`bowline status` shows what there is")
         }

@@ -99,6 +99,10 @@ pub struct ThenArgs {
     #[arg(long)]
     pub apply: bool,
 
+    /// Change them even while what runs is still on trial
+    #[arg(long)]
+    pub force: bool,
+
     /// Exit with 77 when nothing changed
     #[arg(long)]
     pub unchanged_exit_77: bool,

@@ -12,7 +12,7 @@ use super::args::ThenArgs;
 use super::{change_locked, current};
 use crate::boot::kargs::{Karg, KernelArgs};
 use crate::boot::kargs_edit::Edit;
-use crate::cli::{Context, Outcome, UsageError, reboot};
+use crate::cli::{Context, Outcome, UsageError, reboot, verdict};
 use crate::deploy::{Kargs, Owner};
 use crate::sys;
 use crate::sysroot::{Deployment, Sysroot};
@@ -24,6 +24,9 @@ const MAX_BYTES: u64 = 64 << 10;
 pub fn run(then: ThenArgs, context: &Context) -> Result<Outcome> {
     if then.apply {
         reboot::check(context)?;
+    }
+    if !then.force {
+        verdict::wait(context, true)?;
     }
     // With the lock, although only for a moment: whoever may not write learns it before typing.
     let (base, before) = current(&*Sysroot::open_locked(&context.sysroot)?, context)?;

@@ -8,7 +8,7 @@ mod render;
 use anyhow::Result;
 
 use self::args::{KargsArgs, KargsCommand, KargsListArgs, ThenArgs};
-use super::{Context, Outcome, reboot};
+use super::{Context, Outcome, reboot, verdict};
 use crate::boot::kargs::Karg;
 use crate::boot::kargs_edit::Edit;
 use crate::deploy::{self, Kargs, KargsDecision, KargsWish, cleanup};
@@ -74,6 +74,9 @@ fn change(edits: Vec<Edit>, then: ThenArgs, context: &Context) -> Result<Outcome
     if then.apply {
         reboot::check(context)?;
     }
+    if !then.force {
+        verdict::wait(context, true)?;
+    }
     let sysroot = Sysroot::open_locked(&context.sysroot)?;
     change_locked(&sysroot, edits, then, context)
 }
@@ -91,8 +94,11 @@ fn change_locked(
     };
     let tree = sysroot.tree_facts(&base.id.commit)?;
     let decision = deploy::plan_kargs(&deploy::snapshot(sysroot)?, &base, &wish, &tree)?;
-    let next = deploy::set_kargs(sysroot, &decision)?;
     let changed = matches!(decision, KargsDecision::Deploy(_));
+    if changed && !then.force {
+        deploy::check_proven(sysroot)?;
+    }
+    let next = deploy::set_kargs(sysroot, &decision)?;
     if changed || cleanup::is_pending(sysroot)? {
         cleanup::clean_up(sysroot, false)?;
     }

@@ -30,8 +30,15 @@ fn full() -> Record {
             started: time("2026-02-01T10:00:00Z"),
             reached: 2,
             boot_id: "b".into(),
+            uncounted: true,
             failed: false,
             failures: vec![failure(1), failure(2)],
+        }),
+        unproven: Some(Trial {
+            image: image("sha256:0"),
+            deployment: "os/000.0".into(),
+            tries: 2,
+            ..Trial::default()
         }),
         bad: vec![BadImage {
             image: image("sha256:1"),
@@ -56,6 +63,31 @@ fn records_are_read_back() {
     for record in [Record::default(), full()] {
         assert_eq!(Record::parse(record.print().as_bytes()).unwrap(), record);
     }
+}
+
+#[test]
+fn what_was_never_good_stays_known() {
+    let mut record = full();
+    assert!(record.is_unproven("os/abc.0") && record.is_unproven("os/000.0"));
+    let trial = record.withdraw().unwrap();
+    assert_eq!((trial.reached, trial.failures.len()), (2, 2));
+    let unproven = record.unproven.clone().unwrap();
+    assert_eq!((&*unproven.deployment, unproven.tries), ("os/abc.0", 3));
+    assert_eq!((unproven.reached, &*unproven.boot_id), (0, ""));
+    assert!(unproven.failures.is_empty() && !unproven.failed && !unproven.uncounted);
+    assert!(record.withdraw().is_none() && record.unproven.is_some());
+    // The same one again, then another one.
+    record.begin(trial);
+    assert!(record.unproven.is_none() && record.is_unproven("os/abc.0"));
+    let other = Trial {
+        deployment: "os/def.0".into(),
+        ..Trial::default()
+    };
+    record.begin(other.clone());
+    assert_eq!(record.trial, Some(other));
+    assert!(record.is_unproven("os/abc.0") && !record.is_unproven("os/000.0"));
+    record.begin(record.trial.clone().unwrap());
+    assert!(record.is_unproven("os/abc.0"), "the same trial goes on");
 }
 
 #[test]
