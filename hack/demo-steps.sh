@@ -6,13 +6,15 @@ sysroot=target/demo/sysroot
 registry_log=$demo/registry.log
 registry_pid=
 
-# A registry on a free port of loopback, until this script ends.
+# A registry on a free port of loopback, until this script ends; its storage and its log are in $1.
 start_registry() {
+	local dir=$1
+	registry_log=$dir/registry.log
 	printf 'version: 0.1\nlog: {level: info, accesslog: {disabled: false}}\nstorage: {filesystem: {rootdirectory: %s}}\nhttp: {addr: "127.0.0.1:0"}\n' \
-		"$demo/registry" >"$demo/registry.yml"
+		"$dir/registry" >"$dir/registry.yml"
 	# The log of the run before names another port.
 	rm -f "$registry_log"
-	docker-registry serve "$demo/registry.yml" >"$registry_log" 2>&1 </dev/null &
+	docker-registry serve "$dir/registry.yml" >"$registry_log" 2>&1 </dev/null &
 	registry_pid=$!
 	local port='' tries
 	for tries in {1..100}; do
@@ -21,7 +23,8 @@ start_registry() {
 		sleep 0.1
 	done
 	[[ $port ]] || die "the registry did not start: see $registry_log"
-	image=127.0.0.1:$port/demo/os:stable
+	registry=127.0.0.1:$port
+	image=$registry/demo/os:stable
 }
 
 publish() {

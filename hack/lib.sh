@@ -23,7 +23,7 @@ packages() {
 	image) echo mmdebstrap buildah binutils zstd e2fsprogs ;;
 	test) echo systemd ostree skopeo umoci buildah e2fsprogs attr openssl apache2-utils zstd libzstd-dev libssl-dev shellcheck strace ;;
 	boot-test) echo qemu-system-x86 qemu-utils seabios ovmf skopeo buildah ostree dosfstools mtools e2fsprogs fdisk ;;
-	bench) echo ostree skopeo libzstd-dev libssl-dev ;;
+	bench) echo ostree skopeo podman buildah mmdebstrap zstd e2fsprogs iproute2 libzstd-dev libssl-dev ;;
 	esac
 }
 

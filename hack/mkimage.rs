@@ -1,5 +1,5 @@
-//! Makes the images of `hack/demo` and `hack/base-image`: from a root file system, or tiny ones from
-//! fixture lines. Paths come in as arguments, an OCI layout directory goes out.
+//! Makes the images of `hack/demo`, `hack/base-image` and `hack/bench`: from a root file system, or
+//! tiny ones from fixture lines. Paths come in as arguments, an OCI layout directory goes out.
 
 #![allow(
     clippy::print_stdout,
@@ -9,12 +9,20 @@
 use std::path::Path;
 
 use anyhow::{Result, bail};
+use bowline::image::Compression;
 use bowline::testing::fixture::EPOCH;
-use bowline::testing::rootfs::{commit_dir, package_chunks};
+use bowline::testing::rootfs::{commit_dir, ordinary, package_chunks};
 use bowline::testing::{CommitOptions, Encapsulation, Fixture, Image, ImageBuilder, OS};
 
-const USAGE: &str =
-    "usage: mkimage rootfs DIR VERSION REPO LAYOUT TAG [LINES] | mkimage tiny VERSION LAYOUT TAG";
+const USAGE: &str = "\
+usage: mkimage rootfs DIR VERSION REPO LAYOUT TAG [LINES]
+     | mkimage zstd DIR VERSION REPO LAYOUT TAG
+     | mkimage ordinary DIR VERSION REPO LAYOUT TAG
+     | mkimage tiny VERSION LAYOUT TAG
+     | mkimage many FILES LAYOUT TAG";
+
+/// Files in one layer of an image with many.
+const FILES_PER_LAYER: usize = 50_000;
 
 fn main() -> Result<()> {
     let args: Vec<String> = std::env::args().skip(1).collect();
@@ -28,24 +36,58 @@ fn main() -> Result<()> {
             let image = rootfs(dir.as_ref(), version, repo.as_ref())?;
             write(&image.derived(lines)?, version, layout.as_ref(), tag)
         }
+        ["zstd", dir, version, repo, layout, tag] => {
+            let mut image = rootfs(dir.as_ref(), version, repo.as_ref())?;
+            for layer in &mut image.layers {
+                *layer = layer.recompressed(Compression::Zstd)?;
+            }
+            write(&image, version, layout.as_ref(), tag)
+        }
+        ["ordinary", dir, version, repo, layout, tag] => {
+            let image = ordinary(&repository(repo.as_ref())?, dir.as_ref(), &options(version))?;
+            write(&image, version, layout.as_ref(), tag)
+        }
         ["tiny", version, layout, tag] => tiny(version, layout.as_ref(), tag),
+        ["many", files, layout, tag] => write(&many(files.parse()?)?, "1", layout.as_ref(), tag),
         _ => bail!(USAGE),
     }
 }
 
 /// Commits the directory to a repository, and makes the commit an image.
 fn rootfs(dir: &Path, version: &str, repo: &Path) -> Result<ImageBuilder> {
+    let repository = repository(repo)?;
+    let commit = commit_dir(&repository, dir, &options(version))?;
+    package_chunks(dir)?.image(&repository, &commit)
+}
+
+/// Opens a repository, or makes it.
+fn repository(path: &Path) -> Result<ostree::Repo> {
     let none = None::<&ostree::gio::Cancellable>;
-    let repository = ostree::Repo::new_for_path(repo);
-    match repo.exists() {
+    let repository = ostree::Repo::new_for_path(path);
+    match path.exists() {
         true => repository.open(none)?,
         false => {
-            std::fs::create_dir_all(repo)?;
+            std::fs::create_dir_all(path)?;
             repository.create(ostree::RepoMode::Bare, none)?;
         }
     }
-    let commit = commit_dir(&repository, dir, &options(version))?;
-    package_chunks(dir)?.image(&repository, &commit)
+    Ok(repository)
+}
+
+/// A system of a few files, and ordinary layers with that many small ones, all different.
+fn many(files: usize) -> Result<ImageBuilder> {
+    let fixture = Fixture::new()?;
+    let commit = fixture.commit(OS)?;
+    let mut image = Encapsulation::default().image(fixture.repo(), &commit)?;
+    for start in (0..files).step_by(FILES_PER_LAYER) {
+        let numbers = start..files.min(start + FILES_PER_LAYER);
+        let lines = numbers.map(|n| {
+            let (dir, size) = (n / 500, 100 + n * 37 % 4000);
+            format!("data usr/lib/many/{dir}/{n} 0 0 644 {size} {n}\n")
+        });
+        image = image.derived(&lines.collect::<String>())?;
+    }
+    Ok(image)
 }
 
 /// Writes the image of a system of a few files. From version 2 on it has a layer on top that adds

@@ -1,8 +1,9 @@
 //! A Debian root file system in a directory to an ostree commit and the chunks of its image. A
 //! directory comes in; a commit, and a plan that puts each large package into a layer of its own
-//! and the small ones into a fixed number of others, go out. Never changes the directory.
+//! and the small ones into a fixed number of others, go out; or an image with ordinary layers in
+//! place of these. Never changes the directory.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::os::fd::AsRawFd;
 use std::path::Path;
 
@@ -11,7 +12,8 @@ use fn_error_context::context;
 
 use super::encapsulate::Encapsulation;
 use super::fixture::{CommitOptions, write_commit};
-use crate::image::Digest;
+use super::oci::{ImageBuilder, Layer};
+use crate::image::{Compression, Digest};
 
 const NONE: Option<&ostree::gio::Cancellable> = None;
 
@@ -27,15 +29,73 @@ const SHARED: u8 = 6;
 /// Commits a directory as it is: owners and modes kept, extended attributes left out.
 #[context("Committing {}", dir.display())]
 pub fn commit_dir(repo: &ostree::Repo, dir: &Path, options: &CommitOptions) -> Result<String> {
+    commit_without(repo, dir, BTreeSet::new(), options)
+}
+
+/// The same without some paths, which have no slash in front.
+fn commit_without(
+    repo: &ostree::Repo,
+    dir: &Path,
+    skip: BTreeSet<String>,
+    options: &CommitOptions,
+) -> Result<String> {
     let transaction = repo.auto_transaction(NONE)?;
     let tree = ostree::MutableTree::new();
     let flags = ostree::RepoCommitModifierFlags::SKIP_XATTRS;
-    let modifier = ostree::RepoCommitModifier::new(flags, None);
+    let filter = move |_: &ostree::Repo, path: &str, _: &ostree::gio::FileInfo| match skip
+        .contains(path.trim_start_matches('/'))
+    {
+        true => ostree::RepoCommitFilterResult::Skip,
+        false => ostree::RepoCommitFilterResult::Allow,
+    };
+    let modifier = ostree::RepoCommitModifier::new(flags, Some(Box::new(filter)));
     let handle = std::fs::File::open(dir)?;
     repo.write_dfd_to_mtree(handle.as_raw_fd(), ".", &tree, Some(&modifier), NONE)?;
     let commit = write_commit(repo, &tree, options)?;
     transaction.commit(NONE)?;
     Ok(commit)
+}
+
+/// An image whose commit holds no packages but the kernel's modules: the files of each chunk of
+/// [`package_chunks`] but the first stand in an ordinary layer with their own names.
+#[context("Making an image of {}", dir.display())]
+pub fn ordinary(repo: &ostree::Repo, dir: &Path, options: &CommitOptions) -> Result<ImageBuilder> {
+    let plan = package_chunks(dir)?;
+    let mut layers = vec![BTreeSet::new(); plan.chunks.len()];
+    for (path, index) in plan.chunk_of_path {
+        if (plan.chunk_of)(&path).is_none() {
+            layers[index].insert(path);
+        }
+    }
+    let moved = layers.iter().flatten().cloned().collect();
+    let commit = commit_without(repo, dir, moved, options)?;
+    let mut image = Encapsulation::default().image(repo, &commit)?;
+    for (name, paths) in plan.chunks.into_iter().zip(&layers) {
+        if !paths.is_empty() {
+            let layer = ordinary_layer(dir, paths)?;
+            let history = name;
+            image = image.layer(Layer { history, ..layer });
+        }
+    }
+    Ok(image)
+}
+
+/// A layer with these paths of a directory, and the directories above them.
+fn ordinary_layer(dir: &Path, paths: &BTreeSet<String>) -> Result<Layer> {
+    Layer::write(Compression::Gzip, |out| {
+        let mut tar = ::tar::Builder::new(out);
+        tar.follow_symlinks(false);
+        let mut written = BTreeSet::new();
+        for path in paths {
+            let mut parents: Vec<&Path> = Path::new(path).ancestors().skip(1).collect();
+            parents.retain(|p| !p.as_os_str().is_empty() && written.insert(p.to_path_buf()));
+            for parent in parents.into_iter().rev() {
+                tar.append_path_with_name(dir.join(parent), parent)?;
+            }
+            tar.append_path_with_name(dir.join(path), path)?;
+        }
+        Ok(tar.finish()?)
+    })
 }
 
 /// Plans the chunks of a root file system: kernel modules, initramfs, large packages, the rest.
@@ -123,5 +183,19 @@ mod tests {
         assert_eq!(plan.chunk_of_path["usr/lib/big.so"], 1);
         assert_eq!(plan.chunk_of_path["usr/bin/small"], 2);
         assert_eq!(plan.chunk_of_path.len(), 2);
+
+        let repo = ostree::Repo::new_for_path(dir.path().join("repo"));
+        repo.create(ostree::RepoMode::BareUser, NONE).unwrap();
+        let image = ordinary(&repo, dir.path(), &CommitOptions::default()).unwrap();
+        let histories: Vec<_> = image.layers[1..].iter().map(|l| &l.history).collect();
+        assert_eq!(histories, ["big", &shared("small")]);
+        let tar = image.layers[1].recompressed(Compression::None).unwrap();
+        let mut tar = ::tar::Archive::new(tar.blob.as_slice());
+        let entries = tar
+            .entries()
+            .unwrap()
+            .map(|e| e.unwrap().path().unwrap().into_owned());
+        let entries: Vec<_> = entries.map(|p| p.to_string_lossy().into_owned()).collect();
+        assert_eq!(entries, ["usr", "usr/lib", "usr/lib/big.so"]);
     }
 }
