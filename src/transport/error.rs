@@ -40,6 +40,12 @@ pub enum Error {
         /// What happened.
         detail: String,
     },
+    /// The source does not send parts of blobs.
+    #[error("{place}: it is sent whole or not at all")]
+    WholeOnly {
+        /// What was asked for.
+        place: String,
+    },
     /// Bytes that are not what their digest or size promises.
     #[error("{place} is corrupt: expected {expected}, got {found}")]
     Mismatch {

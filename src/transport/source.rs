@@ -3,6 +3,7 @@
 
 use std::fmt;
 use std::io::Read;
+use std::ops::Range;
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -46,6 +47,14 @@ pub trait ImageSource: Send + Sync + fmt::Debug {
 
     /// Opens a blob (layer or config).
     async fn blob(&self, blob: &Descriptor) -> Result<Blob, Error>;
+
+    /// The bytes of `ranges` of a blob, one behind the other and nothing else. They are in order,
+    /// do not touch each other, and none is empty. [`Error::WholeOnly`] where the source cannot.
+    async fn ranges(&self, blob: &Descriptor, _ranges: &[Range<u64>]) -> Result<Blob, Error> {
+        Err(Error::WholeOnly {
+            place: format!("{} of {}", blob.digest, self.place()),
+        })
+    }
 
     /// The name for messages, without credentials.
     fn place(&self) -> String;

@@ -10,4 +10,5 @@ mod docker_registry;
 mod manifests;
 mod mirrors;
 mod proxy;
+mod ranges;
 mod tls;

@@ -119,7 +119,7 @@ fn source(error: &SourceError) -> Option<Verdict> {
         ),
         E::Mismatch { .. } => Verdict::hint(Kind::Network, CORRUPT),
         E::Manifest { source, .. } => manifest(source)?,
-        E::Refused { .. } => Verdict::hint(
+        E::Refused { .. } | E::WholeOnly { .. } => Verdict::hint(
             Kind::Network,
             "trying again does not help: check the name and what is behind it",
         ),

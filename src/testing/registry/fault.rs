@@ -1,7 +1,7 @@
 //! What can be made to go wrong in the test registry. Plain data: `serve` does it.
 
 /// One thing that goes wrong with a request. Where several are planned for a request, those that
-/// change an answer ([`Fault::WrongBytes`], [`Fault::DigestHeader`], [`Fault::NoRange`]) join
+/// change an answer ([`Fault::WrongBytes`], [`Fault::DigestHeader`], [`Fault::NoRange`] …) join
 /// with the first one of the others.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Fault {
@@ -27,10 +27,16 @@ pub enum Fault {
     Redirect(String),
     /// Sends the body with its last byte changed.
     WrongBytes,
+    /// Sends the body with the byte at this offset changed.
+    FlipAt(u64),
     /// Says this `Docker-Content-Digest`.
     DigestHeader(String),
     /// Ignores `Range`.
     NoRange,
+    /// Ignores `Range` where it asks for several ranges.
+    OneRange,
+    /// Answers a request for several ranges with their parts in the reverse order.
+    ReverseParts,
     /// Answers a range request with 206 from this byte on, whatever was asked.
     WrongRange(u64),
 }
@@ -40,7 +46,13 @@ impl Fault {
     const fn is_change(&self) -> bool {
         matches!(
             self,
-            Self::WrongBytes | Self::DigestHeader(_) | Self::NoRange | Self::WrongRange(_)
+            Self::WrongBytes
+                | Self::FlipAt(_)
+                | Self::DigestHeader(_)
+                | Self::NoRange
+                | Self::OneRange
+                | Self::ReverseParts
+                | Self::WrongRange(_)
         )
     }
 }

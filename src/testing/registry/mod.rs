@@ -5,6 +5,7 @@
 mod access;
 mod fault;
 mod http;
+mod range;
 mod serve;
 
 use std::collections::HashMap;

@@ -10,7 +10,7 @@ use tokio::io::{AsyncWriteExt, BufReader};
 use tokio::net::TcpStream;
 
 use super::http::{Request, Response};
-use super::{Fault, Seen, State, StoredManifest, access, fault, http};
+use super::{Fault, Seen, State, StoredManifest, access, fault, http, range};
 use crate::image::Digest;
 
 pub(super) async fn connection(stream: TcpStream, state: Arc<Mutex<State>>) {
@@ -94,8 +94,9 @@ fn answer(state: &Mutex<State>, request: &Request, host: &str) -> Wire {
         if request.path.starts_with("/token") {
             return access::token(&mut state, request);
         }
-        access::check(&mut state, request, host)
-            .unwrap_or_else(|| ranged(request, &faults, changed(&faults, find(&state, request))))
+        access::check(&mut state, request, host).unwrap_or_else(|| {
+            range::ranged(request, &faults, changed(&faults, find(&state, request)))
+        })
     });
     let wire = Wire::new(&response, &faults);
     state.requests.push(Seen {
@@ -172,6 +173,14 @@ fn manifest_blob(state: &State, reference: &str) -> Option<StoredManifest> {
 fn changed(faults: &[Fault], mut response: Response) -> Response {
     for fault in faults {
         response = match fault {
+            Fault::FlipAt(offset) => {
+                let mut body = response.body.to_vec();
+                if let Some(byte) = body.get_mut(usize::try_from(*offset).unwrap_or(usize::MAX)) {
+                    *byte ^= 1;
+                }
+                response.body = body.into();
+                response
+            }
             Fault::DigestHeader(digest) => response.with("Docker-Content-Digest", digest),
             Fault::WrongBytes => {
                 let mut body = response.body.to_vec();
@@ -185,32 +194,4 @@ fn changed(faults: &[Fault], mut response: Response) -> Response {
         };
     }
     response
-}
-
-fn ranged(request: &Request, faults: &[Fault], mut response: Response) -> Response {
-    let start = request.headers.get("range").and_then(|range| {
-        let start = range.strip_prefix("bytes=")?.strip_suffix('-')?;
-        start.parse::<usize>().ok()
-    });
-    let Some(mut start) = start else {
-        return response;
-    };
-    if faults.contains(&Fault::NoRange) || response.status != 200 {
-        return response;
-    }
-    for fault in faults {
-        if let Fault::WrongRange(from) = fault {
-            start = usize::try_from(*from).unwrap_or(usize::MAX);
-        }
-    }
-    let size = response.body.len();
-    if start >= size {
-        return Response::new(416, "").with("Content-Range", &format!("bytes */{size}"));
-    }
-    response.status = 206;
-    response.body = response.body.slice(start..);
-    response.with(
-        "Content-Range",
-        &format!("bytes {start}-{}/{size}", size - 1),
-    )
 }

@@ -2,6 +2,7 @@
 //! the scheme found out, challenges answered and redirections followed. One call makes one
 //! attempt: it never retries, except once with (other) credentials.
 
+use std::ops::Range;
 use std::sync::{Arc, OnceLock};
 
 use reqwest::header::{ACCEPT, AUTHORIZATION, RANGE};
@@ -29,6 +30,8 @@ pub(super) struct Ask {
     pub(super) accept: Option<&'static str>,
     /// The first byte that is wanted.
     pub(super) from: u64,
+    /// The only bytes that are wanted, unless there are none; `from` means nothing then.
+    pub(super) ranges: Vec<Range<u64>>,
 }
 
 /// A repository in a registry, with what is known about talking to it.
@@ -206,7 +209,9 @@ impl Endpoint {
         if let Some(accept) = ask.accept {
             request = request.header(ACCEPT, accept);
         }
-        if ask.from > 0 {
+        if !ask.ranges.is_empty() {
+            request = request.header(RANGE, range_header(&ask.ranges));
+        } else if ask.from > 0 {
             request = request.header(RANGE, format!("bytes={}-", ask.from));
         }
         if let Some(auth) = auth {
@@ -214,6 +219,13 @@ impl Endpoint {
         }
         request.send().await
     }
+}
+
+/// The bytes that are wanted (RFC 9110, 14.1.2); ends are inclusive there.
+fn range_header(ranges: &[Range<u64>]) -> String {
+    let range = |range: &Range<u64>| format!("{}-{}", range.start, range.end.saturating_sub(1));
+    let ranges: Vec<String> = ranges.iter().map(range).collect();
+    format!("bytes={}", ranges.join(","))
 }
 
 /// Whether what came back over one scheme looks like a server that speaks the other: a TLS

@@ -9,11 +9,14 @@
 
 mod answer;
 mod endpoint;
+mod multipart;
+mod ranges;
 mod retry;
 mod tls;
 mod token;
 mod transfer;
 
+use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -109,6 +112,12 @@ impl ImageSource for RegistrySource {
         Ok(Blob::Stream(stream))
     }
 
+    async fn ranges(&self, blob: &Descriptor, ranges: &[Range<u64>]) -> Result<Blob, Error> {
+        let (first, _) = self.order();
+        let stream = ranges::open(self.endpoints[first].clone(), blob, ranges);
+        Ok(Blob::Stream(stream.await?))
+    }
+
     fn place(&self) -> String {
         let RegistryName {
             host, repository, ..
@@ -136,7 +145,7 @@ async fn manifest(
     let ask = Ask {
         path: format!("manifests/{reference}"),
         accept: Some(ACCEPT_MANIFESTS),
-        from: 0,
+        ..Ask::default()
     };
     let mut budget = Budget::new(&endpoint.options);
     loop {

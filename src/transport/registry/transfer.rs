@@ -138,8 +138,8 @@ impl Transfer {
     async fn try_connect(&mut self) -> Result<Response, Error> {
         let ask = Ask {
             path: self.path.clone(),
-            accept: None,
             from: self.at,
+            ..Ask::default()
         };
         let response = self.endpoint.get(&ask).await?;
         match response.status() {
