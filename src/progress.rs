@@ -11,6 +11,8 @@ use crate::image::Digest;
 pub enum Phase {
     /// Asking the source what the reference means now.
     Resolve,
+    /// Finding out which files of new layers are here already.
+    Compare,
     /// Fetching, verifying and importing layers.
     Fetch,
     /// Making what was imported durable and visible.
@@ -30,6 +32,7 @@ impl Phase {
     pub const fn id(self) -> &'static str {
         match self {
             Self::Resolve => "resolve",
+            Self::Compare => "compare",
             Self::Fetch => "fetch",
             Self::Publish => "publish",
             Self::Merge => "merge",
@@ -43,6 +46,7 @@ impl Phase {
     pub const fn describe(self) -> &'static str {
         match self {
             Self::Resolve => "Resolving image",
+            Self::Compare => "Comparing with local files",
             Self::Fetch => "Fetching layers",
             Self::Publish => "Writing to disk",
             Self::Merge => "Merging layers",

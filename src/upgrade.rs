@@ -80,7 +80,7 @@ async fn walk(sysroot: &LockedSysroot, request: &Request) -> Result<Report> {
             let cost = Cost::none(&record.manifest);
             (*record, cost)
         }
-        Prepared::Ready(plan) => {
+        Prepared::Ready(mut plan) => {
             if let Some(bad) = known_bad(sysroot, request, plan.manifest.digest())? {
                 let digest = plan.manifest.digest();
                 let summary = Summary::of(&image, digest, &plan.manifest, &plan.config);
@@ -89,6 +89,7 @@ async fn walk(sysroot: &LockedSysroot, request: &Request) -> Result<Report> {
             if !request.download_only {
                 check_proven(sysroot, request)?;
             }
+            pull::compare(&repo, &*prepared.source, &mut plan, &request.progress).await?;
             let cost = Cost::of(&plan);
             let (jobs, progress) = (request.jobs, request.progress.clone());
             let record = pull::run(&repo, prepared.source, *plan, jobs, progress).await?;
@@ -140,7 +141,8 @@ async fn look(sysroot: &Sysroot, request: &Request) -> Result<Report> {
     let repo = sysroot.repo()?;
     let image = image(sysroot, &request.target, request.stateroot.as_deref())?;
     let deployments = sysroot.deployments()?;
-    match prepare(&repo, &image, request).await?.state {
+    let prepared = prepare(&repo, &image, request).await?;
+    match prepared.state {
         Prepared::Unchanged(record) => {
             check_arch(&image, &record, request)?;
             let summary = Summary::of_record(&image, &record);
@@ -167,12 +169,13 @@ async fn look(sysroot: &Sysroot, request: &Request) -> Result<Report> {
                 }
             }
         }
-        Prepared::Ready(plan) => {
+        Prepared::Ready(mut plan) => {
             let digest = plan.manifest.digest();
             let summary = Summary::of(&image, digest, &plan.manifest, &plan.config);
             if let Some(bad) = known_bad(sysroot, request, digest)? {
                 return Ok(Report::KnownBad { summary, bad });
             }
+            pull::compare(&repo, &*prepared.source, &mut plan, &request.progress).await?;
             let update = update(digest, &plan.manifest, &plan.config);
             Ok(Report::Available {
                 summary,

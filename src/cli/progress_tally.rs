@@ -163,6 +163,7 @@ impl Tally {
 pub const fn past(phase: Phase) -> &'static str {
     match phase {
         Phase::Resolve => "Resolved image",
+        Phase::Compare => "Compared with local files",
         Phase::Fetch => "Fetched layers",
         Phase::Publish => "Wrote to disk",
         Phase::Merge => "Merged layers",

@@ -167,11 +167,16 @@ struct StepTask {
 }
 
 /// The tasks around `pulling`; names as bootc uses them where the meaning is the same.
-const STEP_TASKS: [StepTask; 3] = [
+const STEP_TASKS: [StepTask; 4] = [
     StepTask {
         task: "resolving",
         description: "Resolving image",
         phases: &[Phase::Resolve],
+    },
+    StepTask {
+        task: "comparing",
+        description: "Comparing image with local files",
+        phases: &[Phase::Compare],
     },
     StepTask {
         task: "importing",

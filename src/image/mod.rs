@@ -1,6 +1,7 @@
 //! The words of the image world, pure: references, digests, manifests, configs, which layer is
 //! what. Text and bytes come in, validated values go out. Never touches a file or the network.
 
+mod chunked;
 mod config;
 mod digest;
 mod index;
@@ -13,6 +14,7 @@ mod registry_name;
 pub(crate) mod vectors;
 mod verify;
 
+pub use chunked::{Chunked, Part};
 pub use config::{HistoryEntry, ImageConfig};
 pub use digest::{Digest, DigestError, to_hex};
 pub use index::{Index, IndexEntry};

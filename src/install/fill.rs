@@ -85,7 +85,8 @@ pub async fn fetch(sysroot: &LockedSysroot, wanted: &Wanted) -> Result<Fetched> 
     tracing::info!("{imgref} is accepted unverified: {verdict}");
     let record = match state {
         Prepared::Unchanged(record) => *record,
-        Prepared::Ready(plan) => {
+        Prepared::Ready(mut plan) => {
+            pull::compare(&repo, &*source, &mut plan, &wanted.progress).await?;
             let (jobs, progress) = (wanted.jobs, wanted.progress.clone());
             pull::run(&repo, Arc::from(source), *plan, jobs, progress).await?
         }

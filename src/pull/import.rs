@@ -57,7 +57,7 @@ pub fn import_layer(staging: &Staging, layer: &Layer, blob: impl Read) -> Result
 }
 
 /// Whether the repository is at fault; no need to fetch the rest then.
-fn is_store(error: &anyhow::Error) -> bool {
+pub fn is_store(error: &anyhow::Error) -> bool {
     matches!(error.downcast_ref(), Some(LayerError::Store(_)))
 }
 
@@ -67,7 +67,13 @@ fn read_layer(staging: &Staging, layer: &Layer, blob: &mut impl BufRead) -> Resu
         Compression::Gzip => Box::new(flate2::bufread::MultiGzDecoder::new(blob)),
         Compression::Zstd => Box::new(zstd::Decoder::with_buffer(blob).context("Starting zstd")?),
     };
-    let tar = VerifyingReader::expecting(decoder, layer.diff_id, None);
+    import_tar(staging, layer, decoder)
+}
+
+/// Reads a layer's tar stream whole and checks it against its diff_id. On any error nothing of it
+/// can be published.
+pub fn import_tar(staging: &Staging, layer: &Layer, tar: impl Read) -> Result<ImportedLayer> {
+    let tar = VerifyingReader::expecting(tar, layer.diff_id, None);
     let mut tar = BufReader::with_capacity(TAR_BUFFER, tar);
     let imported = import(staging, &layer.index.to_string(), layer.kind, &mut tar)?;
     match tar.into_inner().finish() {

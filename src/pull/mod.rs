@@ -2,6 +2,8 @@
 //! source and a repository come in, an image record goes out. Never deploys, never decides about
 //! signatures.
 
+mod chunked;
+mod fetch;
 mod import;
 mod plan;
 mod prepare;
@@ -10,5 +12,5 @@ mod stream;
 
 pub use import::LayerFailure;
 pub use plan::{LayerState, PlannedLayer, PullPlan};
-pub use prepare::{Prepared, PullOptions, Unsuitable, prepare};
+pub use prepare::{Prepared, PullOptions, Unsuitable, compare, prepare};
 pub use run::run;

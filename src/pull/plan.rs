@@ -2,7 +2,9 @@
 //! name, which must be fetched. A manifest, a config and an inventory come in; pure.
 
 use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
 
+use super::chunked::Parts;
 use crate::image::{
     ImageConfig, ImageLayout, ImageReference, Layer, LayerKind, LayoutError, Manifest,
 };
@@ -22,12 +24,21 @@ pub enum LayerState {
 }
 
 /// A layer and what is to be done about it.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub struct PlannedLayer {
     /// The layer.
     pub layer: Layer,
     /// What is to be done.
     pub state: LayerState,
+    /// Where it must be fetched: which parts of it, and what of it is here.
+    pub parts: Option<Arc<Parts>>,
+}
+
+impl PartialEq for PlannedLayer {
+    fn eq(&self, other: &Self) -> bool {
+        let ranges = |layer: &Self| layer.parts.as_ref().map(|parts| parts.ranges.clone());
+        (&self.layer, &self.state) == (&other.layer, &other.state) && ranges(self) == ranges(other)
+    }
 }
 
 impl PlannedLayer {
@@ -84,6 +95,7 @@ impl PullPlan {
             PlannedLayer {
                 layer: layer.clone(),
                 state,
+                parts: None,
             }
         });
         let mut layers: Vec<_> = layers.collect();
@@ -121,7 +133,18 @@ impl PullPlan {
 
     /// Bytes to fetch, as far as the manifest gives sizes.
     pub fn bytes_to_fetch(&self) -> u64 {
-        self.missing().filter_map(|l| l.descriptor.size).sum()
+        let missing = self.layers.iter().filter(|l| l.is_missing());
+        let bytes = missing.filter_map(|l| match &l.parts {
+            Some(parts) => Some(parts.to_fetch),
+            None => l.layer.descriptor.size,
+        });
+        bytes.sum()
+    }
+
+    /// Bytes of the layers to fetch that need not come, since the files in them are here.
+    pub fn bytes_reused(&self) -> u64 {
+        let missing = self.layers.iter().filter(|l| l.is_missing());
+        missing.filter_map(|l| Some(l.parts.as_ref()?.reused)).sum()
     }
 
     /// Compressed bytes of layers that are here already; each blob counts once.
@@ -152,6 +175,9 @@ fn stored<'a>(layer: &Layer, inventory: &'a Inventory) -> [Option<&'a StoredLaye
     };
     let blob = inventory.blobs.get(&layer.descriptor.digest);
     let same = inventory.diff_ids.get(&layer.diff_id);
+    // A blob whose content is known to be another one is not what this image means, whoever
+    // brought it here under that digest.
+    let blob = blob.filter(|stored| inventory.may_be(&stored.commit, &layer.diff_id));
     [blob.filter(fits), same.filter(fits)]
 }
 

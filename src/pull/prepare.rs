@@ -1,11 +1,16 @@
 //! From a reference to a plan, at the cost of one small request when nothing is new. A source and
-//! a repository come in; either "nothing to do" or a plan goes out. Writes nothing.
+//! a repository come in; either "nothing to do" or a plan goes out. Writes nothing into the
+//! repository but the index of its content.
+
+use std::sync::Arc;
 
 use anyhow::{Context, Result};
 use thiserror::Error;
 
+use super::chunked;
 use super::plan::{PlannedLayer, PullPlan};
-use crate::image::{ImageConfig, ImageReference, LayerKind};
+use crate::image::{Chunked, ImageConfig, ImageReference, LayerKind};
+use crate::progress::ProgressSink;
 use crate::repo::layer::path_rules;
 use crate::repo::{ImageRecord, Repo};
 use crate::transport::{ImageSource, fetch_config, resolve};
@@ -101,17 +106,37 @@ pub async fn prepare(
     if !filters(repo, &plan)? {
         plan.refetch_filtered(&inventory);
     }
-    let (needed, available) = (plan.bytes_to_fetch(), repo.available_bytes()?);
-    if needed > available {
-        let image = imgref.to_string();
-        return Err(Unsuitable::Space {
-            image,
-            needed,
-            available,
-        }
-        .into());
-    }
+    // Of layers with a table of contents little may be missing.
+    let listed = plan.missing().filter(|layer| Chunked::of(layer).is_some());
+    let listed: u64 = listed.filter_map(|layer| layer.descriptor.size).sum();
+    check_space(repo, &plan, plan.bytes_to_fetch() - listed)?;
     Ok(Prepared::Ready(Box::new(plan)))
+}
+
+/// Finds out what of the missing layers is here all the same, for a plan that has been accepted.
+/// Fetches the tables of contents of layers that have them; what it learns goes into the plan.
+pub async fn compare(
+    repo: &Repo,
+    source: &dyn ImageSource,
+    plan: &mut PullPlan,
+    progress: &Arc<dyn ProgressSink>,
+) -> Result<()> {
+    chunked::plan(repo, source, plan, progress).await;
+    check_space(repo, plan, plan.bytes_to_fetch())
+}
+
+fn check_space(repo: &Repo, plan: &PullPlan, needed: u64) -> Result<()> {
+    let available = repo.available_bytes()?;
+    if needed <= available {
+        return Ok(());
+    }
+    let image = plan.imgref.to_string();
+    Err(Unsuitable::Space {
+        image,
+        needed,
+        available,
+    }
+    .into())
 }
 
 /// Whether the image's base is here and allows no top-level names but those of ostree hosts.

@@ -12,13 +12,14 @@ use anyhow::{Context, Result};
 use tokio::task::{JoinSet, spawn_blocking};
 use tokio::time::{Instant, timeout_at};
 
-use super::import::{LayerFailure, import_layer};
+use super::fetch::{Fetch, Fetched};
+use super::import::LayerFailure;
 use super::plan::{LayerState, PlannedLayer, PullPlan};
-use super::stream::{Cancel, Failure, Watched, split};
+use super::stream::Cancel;
 use crate::image::{Digest, Layer, LayerKind};
 use crate::progress::{Event, Phase, ProgressSink};
 use crate::repo::layer::{FinishedLayer, ImportedLayer, PathRules, path_rules};
-use crate::repo::merge::{LayerCommits, merge, verify_complete};
+use crate::repo::merge::{DerivedCommit, LayerCommits, merge, verify_complete};
 use crate::repo::staging::Staging;
 use crate::repo::{ImageRecord, ObjectKind, Repo, refs};
 use crate::transport::ImageSource;
@@ -50,6 +51,8 @@ struct Pull {
     plan: PullPlan,
     progress: Arc<dyn ProgressSink>,
     cancel: Cancel,
+    /// Whether each layer's blob came whole, so that its digest has been checked.
+    whole: Vec<bool>,
     /// The commit of each layer, once it is known.
     commits: Vec<Option<String>>,
     rules: Option<PathRules>,
@@ -87,7 +90,8 @@ impl Pull {
         let commits = plan.layers.iter().map(|l| l.commit().map(str::to_owned));
         let commits = commits.collect();
         let reused = plan.layers.iter().filter_map(|layer| match &layer.state {
-            LayerState::Reuse(commit) => Some((
+            // An ordinary layer can have any content: nobody has seen that its blob has this one.
+            LayerState::Reuse(commit) if layer.layer.kind != LayerKind::Derived => Some((
                 refs::of_blob(&layer.layer.descriptor.digest),
                 commit.clone(),
             )),
@@ -100,6 +104,7 @@ impl Pull {
             source,
             progress,
             cancel: Cancel::default(),
+            whole: vec![false; plan.layers.len()],
             commits,
             rules: None,
             waiting: Vec::new(),
@@ -138,7 +143,7 @@ impl Pull {
                 let Some(layer) = queue.pop_front() else {
                     break;
                 };
-                running.spawn(self.fetch(layer));
+                running.spawn(self.fetch(layer)?);
             }
             let result = match self.publish_due() {
                 None => running.join_next().await,
@@ -157,7 +162,7 @@ impl Pull {
             let Some(result) = result else {
                 return failed.map_or(Ok(()), |failure| Err(failure.into()));
             };
-            let (index, imported) = match result.context("A worker died")? {
+            let (index, fetched) = match result.context("A worker died")? {
                 Ok(layer) => layer,
                 Err(failure) => {
                     // What is in flight is worth keeping: the next run starts from there.
@@ -169,7 +174,8 @@ impl Pull {
                     continue;
                 }
             };
-            self.take(index, imported).await?;
+            self.whole[index] = fetched.whole;
+            self.take(index, fetched.imported).await?;
             self.base_ready().await?;
         }
     }
@@ -202,16 +208,25 @@ impl Pull {
     fn fetch(
         &self,
         layer: Layer,
-    ) -> impl Future<Output = Result<(usize, ImportedLayer), LayerFailure>> + use<> {
-        let source = self.source.clone();
-        let (staging, progress) = (self.staging.clone(), self.progress.clone());
-        let cancel = self.cancel.clone();
+    ) -> Result<impl Future<Output = Result<(usize, Fetched), LayerFailure>> + use<>> {
         let (index, digest) = (layer.index, layer.descriptor.digest);
         let (total, image) = (self.plan.layers.len(), self.plan.imgref.to_string());
-        async move {
-            let result = fetch_layer(source, staging, layer, cancel, progress).await;
+        let parts = match &self.plan.layers[index].parts {
+            Some(parts) => Some((parts.clone(), self.repo.reopen()?)),
+            None => None,
+        };
+        let fetch = Fetch {
+            source: self.source.clone(),
+            staging: self.staging.clone(),
+            layer,
+            total,
+            cancel: self.cancel.clone(),
+            progress: self.progress.clone(),
+        };
+        Ok(async move {
+            let result = fetch.run(parts).await;
             result
-                .map(|imported| (index, imported))
+                .map(|fetched| (index, fetched))
                 .map_err(|source| LayerFailure {
                     number: index + 1,
                     total,
@@ -219,7 +234,7 @@ impl Pull {
                     image,
                     source,
                 })
-        }
+        })
     }
 
     async fn take(&mut self, index: usize, imported: ImportedLayer) -> Result<()> {
@@ -250,8 +265,15 @@ impl Pull {
                 .mark_commit_partial(&finished.commit, true);
             marked.context("Marking the base commit as partial")?;
         }
-        self.refs
-            .push((refs::of_blob(&digest), finished.commit.clone()));
+        let mut names = vec![refs::of_diff_id(&layer.diff_id)];
+        // Nobody has seen that the blob of an ordinary layer has this content unless it came whole.
+        if self.whole[index] || layer.kind != LayerKind::Derived {
+            names.push(refs::of_blob(&digest));
+        }
+        let refs = names
+            .into_iter()
+            .map(|name| (name, finished.commit.clone()));
+        self.refs.extend(refs);
         self.commits[index] = Some(finished.commit.clone());
         self.finished.push(finished);
         self.progress.event(Event::LayerDone { index });
@@ -346,7 +368,11 @@ impl Pull {
             let commit = self
                 .commit(l.layer.index)
                 .context("a layer has no commit")?;
-            Ok((l.layer.descriptor.digest, commit.clone()))
+            Ok(DerivedCommit {
+                digest: l.layer.descriptor.digest,
+                diff_id: l.layer.diff_id,
+                commit: commit.clone(),
+            })
         });
         let layers = LayerCommits {
             base: self.base(),
@@ -389,30 +415,4 @@ fn complete(repo: &Repo, commit: &str) -> Result<()> {
     verify_complete(repo, commit)?;
     let unmarked = repo.ostree().mark_commit_partial(commit, false);
     unmarked.with_context(|| format!("Marking commit {commit} as complete"))
-}
-
-async fn fetch_layer(
-    source: Arc<dyn ImageSource>,
-    staging: Arc<Staging>,
-    layer: Layer,
-    cancel: Cancel,
-    progress: Arc<dyn ProgressSink>,
-) -> Result<ImportedLayer> {
-    let (index, digest) = (layer.index, layer.descriptor.digest);
-    progress.event(Event::LayerStarted {
-        index,
-        digest,
-        size: layer.descriptor.size,
-    });
-    let blob = source.blob(&layer.descriptor).await?;
-    let failure = Failure::default();
-    let (reader, feed) = split(blob, failure.clone());
-    let reader = Watched::new(reader, index, cancel, progress);
-    let worker = spawn_blocking(move || import_layer(&staging, &layer, reader));
-    let (imported, ()) = tokio::join!(worker, feed);
-    let transfer = failure.lock().ok().and_then(|mut failure| failure.take());
-    match (imported.context("A worker died")?, transfer) {
-        (Err(_), Some(error)) => Err(error.into()),
-        (imported, _) => imported,
-    }
 }

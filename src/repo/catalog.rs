@@ -10,7 +10,7 @@ use ostree::glib::{Variant, VariantDict};
 
 use super::commit::{META_DROPPED, META_IMPORTER};
 use super::object::ObjectKind;
-use super::refs;
+use super::refs::{self, LayerName};
 use super::store::Repo;
 use crate::image::{Digest, ImageConfig, ImageReference, Manifest, ManifestOrIndex};
 
@@ -41,8 +41,18 @@ pub struct StoredLayer {
 pub struct Inventory {
     /// By digest of the blob.
     pub blobs: HashMap<Digest, StoredLayer>,
-    /// By digest of the uncompressed layer: the same content under another compression.
+    /// By digest of the uncompressed layer, where it was computed here: the same content under
+    /// another compression. What a config merely claims is not in here.
     pub diff_ids: HashMap<Digest, StoredLayer>,
+}
+
+impl Inventory {
+    /// Whether the layer of a commit may have this diff_id: it was computed here, or nothing was
+    /// (who imported it was somebody else).
+    pub fn may_be(&self, commit: &str, diff_id: &Digest) -> bool {
+        let known = |stored: &StoredLayer| stored.commit == commit;
+        self.diff_ids.get(diff_id).is_some_and(known) || !self.diff_ids.values().any(known)
+    }
 }
 
 /// An image in the repository.
@@ -75,6 +85,12 @@ impl Repo {
         Ok(images)
     }
 
+    /// Whether nothing is kept here.
+    pub fn is_empty(&self) -> Result<bool> {
+        let refs = self.ostree().list_refs(None, gio::Cancellable::NONE);
+        Ok(refs.context("Listing refs")?.is_empty())
+    }
+
     /// Names below a prefix, without it, with the commits they point to.
     pub(super) fn refs_below(&self, prefix: &str) -> Result<BTreeMap<String, String>> {
         let all = self.ostree().list_refs_ext(
@@ -95,7 +111,7 @@ impl Repo {
     pub fn inventory(&self) -> Result<Inventory> {
         let mut inventory = Inventory::default();
         for (name, commit) in self.refs_below(refs::BLOB_PREFIX)? {
-            let Ok(Ok(digest)) = refs::unescape(&name).map(|text| text.parse::<Digest>()) else {
+            let Some(name) = LayerName::parse(&name) else {
                 continue;
             };
             let Ok(checksum) = Digest::from_hex(&commit) else {
@@ -104,24 +120,11 @@ impl Repo {
             if !self.has(checksum, ObjectKind::Commit)? {
                 continue;
             }
-            inventory.blobs.insert(digest, self.stored_layer(commit)?);
-        }
-        for imgref in self.images()? {
-            let image = match self.image(&imgref) {
-                Ok(Some(image)) => image,
-                Ok(None) => continue,
-                // Not the image that is wanted: what it could have spared is fetched.
-                Err(error) => {
-                    tracing::warn!("{error:#}");
-                    continue;
-                }
+            let stored = self.stored_layer(commit)?;
+            match name {
+                LayerName::Blob(digest) => inventory.blobs.insert(digest, stored),
+                LayerName::DiffId(diff_id) => inventory.diff_ids.insert(diff_id, stored),
             };
-            for (layer, diff_id) in image.manifest.layers.iter().zip(&image.config.diff_ids) {
-                let stored = inventory.blobs.get(&layer.digest);
-                if let Some(stored) = stored.filter(|stored| !stored.partial) {
-                    inventory.diff_ids.insert(*diff_id, stored.clone());
-                }
-            }
         }
         Ok(inventory)
     }

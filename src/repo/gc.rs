@@ -9,7 +9,6 @@ use ostree::gio;
 
 use super::refs;
 use super::store::Repo;
-use crate::image::Digest;
 
 /// Prefixes of refs that keep commits besides images: deployments, and bases of local commits.
 const DEPLOYMENT_PREFIXES: [&str; 3] = ["ostree/0", "ostree/1", "rpmostree/base"];
@@ -39,17 +38,26 @@ impl Repo {
     pub fn prune(&self) -> Result<PruneReport> {
         // Before anything is decided: a layer whose image is not there yet looks unneeded.
         let _no_pulls = self.wait_for_pulls()?;
-        let present = self.refs_below(refs::BLOB_PREFIX)?.into_keys().collect();
+        let layers = self.refs_below(refs::BLOB_PREFIX)?;
+        let present = layers.keys().cloned().collect();
         let unneeded = unneeded_layers(&present, &self.needed_layers()?);
         for name in &unneeded {
             self.remove_ref(&format!("{}/{name}", refs::BLOB_PREFIX))?;
         }
+        // A layer may have several names.
+        let (gone, kept): (Vec<_>, Vec<_>) = layers
+            .into_iter()
+            .partition(|(name, _)| unneeded.contains(name));
+        let commits = |layers: Vec<(String, String)>| -> BTreeSet<String> {
+            layers.into_iter().map(|(_, commit)| commit).collect()
+        };
+        let gone = commits(gone).difference(&commits(kept)).count();
         let pruned =
             self.ostree()
                 .prune(ostree::RepoPruneFlags::REFS_ONLY, 0, gio::Cancellable::NONE);
         let (_, objects, bytes) = pruned.context("Removing objects that no ref reaches")?;
         Ok(PruneReport {
-            layers: unneeded.len(),
+            layers: gone,
             objects: objects.max(0) as u64,
             bytes,
         })
@@ -67,14 +75,15 @@ impl Repo {
             let Some(image) = self.image_of_commit(&commit)? else {
                 continue;
             };
-            let name = |digest: &Digest| format!("sha256_3A_{}", digest.hex());
-            needed.extend(
-                image
-                    .manifest
-                    .layers
-                    .iter()
-                    .map(|layer| name(&layer.digest)),
-            );
+            let name = |full: String| {
+                full.strip_prefix(refs::BLOB_PREFIX)?
+                    .strip_prefix('/')
+                    .map(Into::into)
+            };
+            let layers = image.manifest.layers.iter();
+            needed.extend(layers.filter_map(|layer| name(refs::of_blob(&layer.digest))));
+            let diff_ids = image.config.diff_ids.iter();
+            needed.extend(diff_ids.filter_map(|id| name(refs::of_diff_id(id))));
         }
         Ok(needed)
     }

@@ -62,6 +62,8 @@ pub struct LayerStage {
     bytes: u64,
     reserve: u64,
     claimed: u64,
+    /// File objects that are in the repository and damaged.
+    pub(super) damaged: HashSet<Digest>,
 }
 
 impl LayerStage {
@@ -77,6 +79,7 @@ impl LayerStage {
             bytes: 0,
             reserve,
             claimed: 0,
+            damaged: HashSet::new(),
         }
     }
 
@@ -191,6 +194,9 @@ impl LayerStage {
     fn has(&self, checksum: Digest, kind: ObjectKind) -> io::Result<bool> {
         if self.names.contains(&(checksum, kind)) {
             return Ok(true);
+        }
+        if kind == ObjectKind::File && self.damaged.contains(&checksum) {
+            return Ok(false);
         }
         let mut name = self.file_name(checksum, kind);
         name.insert(2, '/');

@@ -58,15 +58,7 @@ pub fn bare_user(objects: &OwnedFd, name: &str) -> Result<(FileMeta, u64)> {
 pub fn archive(objects: &OwnedFd, name: &str, limit: usize) -> Result<(FileMeta, u64)> {
     let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NOFOLLOW;
     let mut file = File::from(rustix::fs::openat(objects, name, flags, Mode::empty())?);
-    let mut frame = [0; 8];
-    file.read_exact(&mut frame).context("reading its frame")?;
-    let length = u32::from_be_bytes([frame[0], frame[1], frame[2], frame[3]]) as usize;
-    ensure!(
-        length <= limit,
-        "its header has {length} bytes, more than {limit}"
-    );
-    let mut header = vec![0; length];
-    file.read_exact(&mut header).context("reading its header")?;
+    let header = archive_header(&mut file, limit)?;
     let (size, uid, gid, mode, target, xattrs) = gvariant::parse_archive_header(&header)?;
     Ok((
         FileMeta {
@@ -78,6 +70,24 @@ pub fn archive(objects: &OwnedFd, name: &str, limit: usize) -> Result<(FileMeta,
         },
         size,
     ))
+}
+
+/// Goes to where the (deflated) content of an archive object begins.
+pub fn skip_archive_header(file: &mut File, limit: usize) -> Result<()> {
+    archive_header(file, limit).map(drop)
+}
+
+fn archive_header(file: &mut File, limit: usize) -> Result<Vec<u8>> {
+    let mut frame = [0; 8];
+    file.read_exact(&mut frame).context("reading its frame")?;
+    let length = u32::from_be_bytes([frame[0], frame[1], frame[2], frame[3]]) as usize;
+    ensure!(
+        length <= limit,
+        "its header has {length} bytes, more than {limit}"
+    );
+    let mut header = vec![0; length];
+    file.read_exact(&mut header).context("reading its header")?;
+    Ok(header)
 }
 
 /// All extended attributes of a file or link, sorted by name.

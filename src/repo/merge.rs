@@ -29,8 +29,19 @@ const LEFT_BEHIND: [&str; 2] = ["hostname", "resolv.conf"];
 pub struct LayerCommits {
     /// The encapsulated commit.
     pub base: Option<String>,
-    /// Ordinary layers in order, each with the digest of its blob.
-    pub derived: Vec<(Digest, String)>,
+    /// Ordinary layers in order.
+    pub derived: Vec<DerivedCommit>,
+}
+
+/// An ordinary layer in the repository.
+#[derive(Debug, Clone)]
+pub struct DerivedCommit {
+    /// Digest of its blob.
+    pub digest: Digest,
+    /// Digest of its tar stream.
+    pub diff_id: Digest,
+    /// Its commit.
+    pub commit: String,
 }
 
 /// What the merge wrote.
@@ -96,7 +107,7 @@ fn union(repo: &Repo, layers: &LayerCommits) -> Result<Dir> {
     };
     let rules = path_rules(repo, layers.base.as_deref())?;
     let mut root = layers.base.as_deref().map(open).transpose()?;
-    for (blob, commit) in &layers.derived {
+    for DerivedCommit { digest, commit, .. } in &layers.derived {
         let mut upper = open(commit)?;
         if !rules.allow_nonusr {
             // It may have been imported for another base.
@@ -104,7 +115,7 @@ fn union(repo: &Repo, layers: &LayerCommits) -> Result<Dir> {
         }
         let below = root.get_or_insert_with(|| Dir::empty(upper.meta));
         let applied = below.apply(&mut upper, repo);
-        applied.with_context(|| format!("Applying layer {blob}"))?;
+        applied.with_context(|| format!("Applying layer {digest}"))?;
     }
     root.context("the image has no layers")
 }
@@ -121,9 +132,17 @@ fn relabel(
         return Ok(Vec::new());
     };
     let mut moved_refs = Vec::new();
-    for (blob, commit) in &layers.derived {
-        if let Some(moved) = relabel_layer(repo, &mut labeler, stage, commit)? {
-            moved_refs.push((refs::of_blob(blob), moved));
+    for layer in &layers.derived {
+        let Some(moved) = relabel_layer(repo, &mut labeler, stage, &layer.commit)? else {
+            continue;
+        };
+        for name in [
+            refs::of_blob(&layer.digest),
+            refs::of_diff_id(&layer.diff_id),
+        ] {
+            if repo.resolve_ref(&name)?.as_ref() == Some(&layer.commit) {
+                moved_refs.push((name, moved.clone()));
+            }
         }
     }
     // After the layers: what turned out to need a label there needs it here.

@@ -3,13 +3,16 @@
 //! Never fetches anything and never deploys.
 //!
 //! ```text
-//! refs/heads/ostree/container/blob/<digest>     one commit per layer
+//! refs/heads/ostree/container/blob/<digest>     one commit per layer, by the digest of its blob and
+//!                                               once more by its diff_id (see `refs`)
 //! refs/heads/ostree/container/image/<reference> the merge commit of an image
 //! tmp/bowline-*                                 staging of a pull (see `staging`)
+//! extensions/bowline/contents                   which object has a content (see `contents`)
 //! ```
 
 pub mod catalog;
 mod commit;
+pub mod contents;
 mod derived_tree;
 mod error;
 pub mod gc;
@@ -33,6 +36,7 @@ mod tar_stream;
 mod tree;
 
 pub use catalog::{ImageRecord, Inventory, StoredLayer};
+pub use contents::ContentIndex;
 pub use error::LayerError;
 pub use gc::PruneReport;
 pub use object::ObjectKind;

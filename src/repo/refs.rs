@@ -5,7 +5,8 @@ use thiserror::Error;
 
 use crate::image::{Digest, ImageReference};
 
-/// Refs of layers, one per blob digest.
+/// Refs of layers: one per blob digest, and one per diff_id that was computed here. Other readers
+/// prune those of the second kind, since no manifest has their names.
 pub const BLOB_PREFIX: &str = "ostree/container/blob";
 /// Refs of images, one per reference.
 pub const IMAGE_PREFIX: &str = "ostree/container/image";
@@ -90,6 +91,31 @@ pub fn of_blob(digest: &Digest) -> String {
     format!("{BLOB_PREFIX}/sha256_3A_{}", digest.hex())
 }
 
+/// The ref that points to the commit of a layer whose uncompressed digest was computed here.
+pub fn of_diff_id(diff_id: &Digest) -> String {
+    format!("{BLOB_PREFIX}/diffid_3A_{}", diff_id.hex())
+}
+
+/// What the name of a layer's ref, unescaped, says of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LayerName {
+    /// Digest of its blob.
+    Blob(Digest),
+    /// Digest of its tar stream.
+    DiffId(Digest),
+}
+
+impl LayerName {
+    /// Reads the part of a ref name behind [`BLOB_PREFIX`].
+    pub fn parse(name: &str) -> Option<Self> {
+        let text = unescape(name).ok()?;
+        match text.strip_prefix("diffid:") {
+            Some(hex) => Digest::from_hex(hex).ok().map(Self::DiffId),
+            None => text.parse().ok().map(Self::Blob),
+        }
+    }
+}
+
 /// The ref that points to an image's merge commit.
 pub fn of_image(imgref: &ImageReference) -> Result<String, EscapeError> {
     Ok(format!("{IMAGE_PREFIX}/{}", escape(&imgref.to_string())?))
@@ -124,6 +150,17 @@ mod tests {
         assert_eq!(escape("a\0"), Err(EscapeError::Nul));
         for name in ["", "_", "_4", "_4_", "_ZZ_", "a.b", "_110000_", "_+41_"] {
             assert!(unescape(name).is_err(), "{name:?}");
+        }
+    }
+
+    #[test]
+    fn layers_have_two_kinds_of_name() {
+        let digest = Digest::of(b"x");
+        let name = |full: String| LayerName::parse(full.strip_prefix("ostree/container/blob/")?);
+        assert_eq!(name(of_blob(&digest)), Some(LayerName::Blob(digest)));
+        assert_eq!(name(of_diff_id(&digest)), Some(LayerName::DiffId(digest)));
+        for other in ["diffid_3A_00", "sha256_3A_00", "x", "_"] {
+            assert_eq!(LayerName::parse(other), None, "{other}");
         }
     }
 

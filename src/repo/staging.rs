@@ -11,16 +11,18 @@
 //! An interruption leaves such a directory behind; the next pull or prune removes it. Never writes under a
 //! final name, because libostree takes an object that exists for a valid one.
 
+use std::collections::HashSet;
 use std::hash::{BuildHasher, RandomState};
 use std::io::{self, Write};
 use std::os::fd::OwnedFd;
-use std::sync::Mutex;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use rustix::fs::{Mode, Timespec, Timestamps};
 
 use super::layer_stage::LayerStage;
 use super::object::ObjectKind;
 use super::store::SharedLock;
+use crate::image::Digest;
 use crate::sys::fs as sysfs;
 
 const PREFIX: &str = "bowline-";
@@ -48,6 +50,8 @@ pub struct Staging {
     mode: StorageMode,
     sync: bool,
     reserve: u64,
+    /// Objects of the repository that are known to be damaged; they are written anew.
+    damaged: Mutex<HashSet<Digest>>,
     /// Nobody prunes for as long as anything can still be published, whoever publishes it.
     shared: Option<Mutex<SharedLock>>,
 }
@@ -81,6 +85,7 @@ impl Staging {
             mode,
             sync,
             reserve,
+            damaged: Mutex::default(),
             shared: None,
         })
     }
@@ -97,7 +102,19 @@ impl Staging {
         sysfs::ensure_dir(&self.dir, name)?;
         let dir = sysfs::open_dir(&self.dir, name)?;
         let objects = self.objects.try_clone()?;
-        Ok(LayerStage::new(dir, objects, self.mode, self.reserve))
+        let mut stage = LayerStage::new(dir, objects, self.mode, self.reserve);
+        stage.damaged = self.damaged().clone();
+        Ok(stage)
+    }
+
+    /// From now on layers take this file object for missing, although it is there: its content is
+    /// not what its name says. Whoever has the right content replaces it.
+    pub fn replace_damaged(&self, object: Digest) {
+        self.damaged().insert(object);
+    }
+
+    fn damaged(&self) -> MutexGuard<'_, HashSet<Digest>> {
+        self.damaged.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Makes the objects of finished layers durable, then visible, and moves `refs` to them last.

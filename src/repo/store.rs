@@ -1,7 +1,8 @@
 //! An ostree repository as Bowline uses it: a handle on libostree's, and direct reads of loose
 //! objects. Checksums in, objects out. Never writes under a final name; that is `staging`'s.
 
-use std::io;
+use std::fs::File;
+use std::io::{self, Read};
 use std::os::fd::OwnedFd;
 use std::path::Path;
 
@@ -9,6 +10,7 @@ use anyhow::{Context, Result, anyhow};
 use fn_error_context::context;
 use ostree::gio;
 use ostree::glib::Bytes;
+use rustix::fs::{AtFlags, FileType};
 use thiserror::Error;
 
 use super::gvariant::{self, DirTree};
@@ -39,6 +41,9 @@ pub enum RepoUnsupported {
     #[error("the repository asks for fs-verity on every object, which this version does not set")]
     Verity,
 }
+
+/// Asks for the size of an object's content, bytes.
+pub(super) type SizeOf<'a> = &'a dyn Fn() -> Option<u64>;
 
 /// An open repository. Send, not Sync: one handle per thread.
 #[derive(Debug)]
@@ -213,6 +218,86 @@ impl Repo {
             StorageMode::BareUser => super::loose::bare_user(&self.objects, &name),
             StorageMode::Archive => super::loose::archive(&self.objects, &name, MAX_HEADER),
         }
+    }
+
+    /// Content of a regular file object as a stream; nothing of it is verified. An error for a link
+    /// in repositories that keep links as links.
+    #[context("Opening file object {checksum}")]
+    pub fn file_reader(&self, checksum: Digest) -> Result<Box<dyn Read + Send>> {
+        let name = self.loose_path(checksum, ObjectKind::File);
+        let file = sysfs::open_optional(&self.objects, &name)?;
+        let mut file = file.context("there is no such object")?;
+        if self.mode != StorageMode::Archive {
+            return Ok(Box::new(file));
+        }
+        super::loose::skip_archive_header(&mut file, MAX_HEADER)?;
+        Ok(Box::new(flate2::read::DeflateDecoder::new(file)))
+    }
+
+    /// Whether the bytes of a file object give its name.
+    pub fn is_sound(&self, checksum: Digest) -> Result<bool> {
+        use sha2::Digest as _;
+        let mut hasher = self.file_meta(checksum)?.0.hasher();
+        let mut content = self.file_reader(checksum)?;
+        let mut buffer = vec![0; CONTENT_PART];
+        loop {
+            match content.read(&mut buffer)? {
+                0 => break,
+                length => hasher.update(&buffer[..length]),
+            }
+        }
+        Ok(Digest::from_bytes(hasher.finalize().into()) == checksum)
+    }
+
+    /// Calls `visit` with every file object, and a way to learn the size of its content; links may
+    /// be among them.
+    pub(super) fn each_file_object(
+        &self,
+        mut visit: impl FnMut(Digest, SizeOf<'_>) -> Result<()>,
+    ) -> Result<()> {
+        let suffix = format!(
+            ".{}",
+            ObjectKind::File.extension(self.mode == StorageMode::Archive)
+        );
+        for part in 0..=255u8 {
+            let part = format!("{part:02x}");
+            if !sysfs::exists(&self.objects, &part)? {
+                continue;
+            }
+            let dir = sysfs::open_dir(&self.objects, &part)?;
+            for name in sysfs::list(&dir)? {
+                let rest = name.strip_suffix(&suffix);
+                let Some(Ok(object)) = rest.map(|r| Digest::from_hex(&format!("{part}{r}"))) else {
+                    continue;
+                };
+                visit(object, &|| self.stored_size(object, &dir, &name))?;
+            }
+        }
+        Ok(())
+    }
+
+    fn stored_size(&self, object: Digest, dir: &OwnedFd, name: &str) -> Option<u64> {
+        if self.mode == StorageMode::Archive {
+            return self.file_meta(object).ok().map(|(_, size)| size);
+        }
+        let stat = rustix::fs::statat(dir, name, AtFlags::SYMLINK_NOFOLLOW).ok()?;
+        let regular = FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile;
+        regular.then_some(stat.st_size as u64)
+    }
+
+    /// Where Bowline keeps what belongs to this repository and to no one else; made when missing.
+    pub(super) fn extension_dir(&self) -> io::Result<OwnedFd> {
+        let mut dir = self.dir.try_clone()?;
+        for name in ["extensions", "bowline"] {
+            sysfs::ensure_dir(&dir, name)?;
+            dir = sysfs::open_dir(&dir, name)?;
+        }
+        Ok(dir)
+    }
+
+    /// A file without a name on the repository's file system.
+    pub fn scratch_file(&self) -> io::Result<File> {
+        sysfs::unnamed(sysfs::open_dir(&self.dir, "tmp")?)
     }
 
     /// Content of a regular file object, slice by slice; a link has none.

@@ -49,6 +49,23 @@ pub fn create_new(at: impl AsFd, name: &str) -> io::Result<File> {
     )?))
 }
 
+/// Opens a file for reading; `None` when it does not exist. A link is not followed.
+pub fn open_optional(at: impl AsFd, name: &str) -> io::Result<Option<File>> {
+    let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NOFOLLOW;
+    match rustix::fs::openat(at, name, flags, Mode::empty()) {
+        Ok(file) => Ok(Some(File::from(file))),
+        Err(Errno::NOENT) => Ok(None),
+        Err(errno) => Err(errno.into()),
+    }
+}
+
+/// Makes a file without a name in a directory, for reading and writing; it goes away when closed.
+pub fn unnamed(dir: impl AsFd) -> io::Result<File> {
+    let flags = OFlags::RDWR | OFlags::TMPFILE | OFlags::CLOEXEC;
+    let mode = Mode::from_raw_mode(0o600);
+    Ok(File::from(rustix::fs::openat(dir, ".", flags, mode)?))
+}
+
 /// Reads a regular file whole; `None` when it does not exist, an error above `limit` bytes.
 pub fn read_optional(at: impl AsFd, name: &str, limit: u64) -> io::Result<Option<Vec<u8>>> {
     let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NOFOLLOW;

@@ -1,6 +1,7 @@
 //! What tests need and no user: compiled with feature `testing` only. May import any room; no
 //! room imports it.
 
+pub mod chunked;
 pub mod encapsulate;
 pub mod fixture;
 pub mod lines;

@@ -204,6 +204,8 @@ fn any_subset_of_layers_leads_to_the_same_commit() {
         for (index, layer) in layers.iter().enumerate() {
             if kept & (1 << index) == 0 {
                 place.ostree(&["refs", "--delete", &refs::of_blob(&layer.digest)]);
+                let diff_id = &complete.config.diff_ids[index];
+                place.ostree(&["refs", "--delete", &refs::of_diff_id(diff_id)]);
             }
         }
         place.ostree(&["prune", "--refs-only", "--depth=0"]);

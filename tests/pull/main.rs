@@ -2,8 +2,10 @@
 //! Needs the `ostree` program, and root for bare repositories (files keep their owners there).
 
 mod broken;
+mod chunked;
 mod damaged;
 mod derived;
 mod encapsulated;
+mod hostile;
 mod support;
 mod umoci;

@@ -132,7 +132,7 @@ fn ostree(args: &[&str]) -> String {
     String::from_utf8(output.stdout).unwrap()
 }
 
-fn runtime() -> tokio::runtime::Runtime {
+pub fn runtime() -> tokio::runtime::Runtime {
     tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .enable_all()

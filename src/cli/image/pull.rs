@@ -55,8 +55,9 @@ async fn fetch(
             progress.event(nothing_to_fetch(&record.manifest));
             Ok(*record)
         }
-        Prepared::Ready(plan) => {
+        Prepared::Ready(mut plan) => {
             accept(&plan.manifest)?;
+            pull::compare(repo, &*source, &mut plan, &progress).await?;
             let jobs = usize::try_from(args.fetch.jobs)?;
             pull::run(repo, source, *plan, jobs, progress).await
         }
