@@ -14,7 +14,7 @@ use bowline::image::{
 };
 use bowline::pull::PullPlan;
 use bowline::repo::layer::{import, path_rules};
-use bowline::repo::merge::{LayerCommits, merge};
+use bowline::repo::merge::{DerivedCommit, LayerCommits, merge};
 use bowline::repo::{Inventory, Repo, StoredLayer};
 use bowline::testing::{Encapsulation, Fixture, Image, ImageBuilder, OS, tar};
 use criterion::{BatchSize, Criterion, Throughput};
@@ -165,7 +165,11 @@ fn imported(repo: &Repo, image: &ImageBuilder) -> Result<LayerCommits> {
         staging.publish(vec![finished.stage], &[])?;
         match index {
             0 => commits.base = Some(commit),
-            _ => commits.derived.push((Digest::of(&tar), commit)),
+            _ => commits.derived.push(DerivedCommit {
+                digest: Digest::of(&tar),
+                diff_id: Digest::of(&tar),
+                commit,
+            }),
         }
     }
     Ok(commits)
