@@ -100,7 +100,7 @@ impl Mounted {
         peer.args([
             "--stateroot",
             "default",
-            "--insecure-skip-tls-verify",
+            "--insecure-skip-tls-verification",
             "--imgref",
         ]);
         let image = registry.reference(&format!("{REPOSITORY}:{tag}"));

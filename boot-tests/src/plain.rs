@@ -67,7 +67,9 @@ fn partition(raw: &Path, firmware: Firmware) -> Result<()> {
         let offset = (FIRST_MIB * MIB / 512).to_string();
         let kib = (size * 1024).to_string();
         let raw = raw.display().to_string();
-        tool::run("mkfs.vfat", &["-F", "32", "--offset", &offset, &raw, &kib])?;
+        // With clusters of one sector there are enough of them for FAT32; firmware looks at that.
+        let kind = ["-F", "32", "-s", "1", "--offset", &offset];
+        tool::run("mkfs.vfat", &[&kind[..], &[&raw, &kib]].concat())?;
     }
     Ok(())
 }

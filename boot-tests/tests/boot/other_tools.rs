@@ -10,6 +10,8 @@ use bowline_boot_tests::vm::Vm;
 use crate::guest::{follows, image_of, is_digest, is_running, runs_version, status};
 use crate::scenario::{registry, scenario};
 
+/// Exit code where a host has nothing to upgrade from.
+const NOT_SUPPORTED: i32 = 7;
 /// Deploys the commit of version 1 as what `ostree admin` knows: a ref, and no image.
 const PLAIN: &str = r#"set -e
 commit=$(ostree admin status | sed -n 's/^\* [^ ]* \([0-9a-f]*\)\..*/\1/p')
@@ -36,7 +38,7 @@ fn a_host_of_ostree_admin() {
         vm.reboot()?;
         let host = status(&mut vm)?;
         ensure!(image_of(&host, "booted").is_none(), "{host:#}");
-        vm.fails(2, "bowline upgrade")?;
+        vm.fails(NOT_SUPPORTED, "bowline upgrade")?;
 
         story.tell("Bowline takes the host over, and upgrades it");
         registry.release("v2", "stable")?;
