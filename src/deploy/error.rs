@@ -6,6 +6,7 @@ use thiserror::Error;
 
 use crate::boot::kargs_edit::EditError;
 use crate::etc_merge::Conflict;
+use crate::sys::amount::bytes;
 
 /// A wish that this host or image cannot fulfil. Nothing was changed.
 #[derive(Debug, Clone, Error, PartialEq, Eq)]
@@ -14,7 +15,7 @@ pub enum DeployError {
     #[error("the image does not boot: there is no kernel in its usr/lib/modules/*/vmlinuz")]
     NoKernel,
     /// Not enough room for the deployment.
-    #[error("{place} has {available} bytes free, but the deployment needs {needed}")]
+    #[error("{place} has {} free, but the deployment needs {}", bytes(*.available), bytes(*.needed))]
     NoSpace {
         /// Which file system.
         place: &'static str,

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use super::{CheckResult, Class};
 use crate::config::{Demand, Health};
+use crate::sys::amount::bytes;
 use crate::sys::watched;
 
 /// How long `systemctl` may take to answer.
@@ -170,7 +171,11 @@ fn space(root: &Path, settings: &Health) -> Option<String> {
             Ok(stat) => {
                 let free = stat.f_bavail.saturating_mul(stat.f_frsize);
                 if free < *wanted {
-                    low.push(format!("{path} has {free} bytes free, {wanted} are wanted"));
+                    low.push(format!(
+                        "{path} has {} free, {} are wanted",
+                        bytes(free),
+                        bytes(*wanted)
+                    ));
                 }
             }
             // No such directory, so nothing is short of space there.
@@ -232,7 +237,7 @@ mod tests {
         assert_eq!(space(dir.path(), &settings), None);
         settings.free_space.insert("/var".into(), u64::MAX);
         let said = space(dir.path(), &settings).unwrap();
-        let wanted = format!(" bytes free, {} are wanted", u64::MAX);
+        let wanted = format!(" free, {} are wanted", bytes(u64::MAX));
         assert!(
             said.starts_with("/var has ") && said.ends_with(&wanted),
             "{said}"

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use thiserror::Error;
 
 use crate::config::ConfigError;
+use crate::sys::amount::bytes;
 
 /// A target or a wish that cannot be fulfilled.
 #[derive(Debug, Error, PartialEq, Eq)]
@@ -54,7 +55,7 @@ pub enum InstallError {
     #[error("another program has {} locked", .0.display())]
     Busy(PathBuf),
     /// The target is smaller than what goes there.
-    #[error("{what} needs {needed} bytes, but there are {available}")]
+    #[error("{what} needs {}, but there are {}", bytes(*.needed), bytes(*.available))]
     TooSmall {
         /// What does not fit.
         what: String,

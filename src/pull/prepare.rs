@@ -13,6 +13,7 @@ use crate::image::{Chunked, ImageConfig, ImageReference, LayerKind};
 use crate::progress::ProgressSink;
 use crate::repo::layer::path_rules;
 use crate::repo::{ImageRecord, Repo};
+use crate::sys::amount::bytes;
 use crate::transport::{ImageSource, fetch_config, resolve};
 
 /// What a pull is asked to be.
@@ -39,7 +40,9 @@ pub enum Unsuitable {
     },
     /// Too large for the disk, even if it did not grow when unpacked.
     #[error(
-        "image {image} needs at least {needed} more bytes in the repository, but only {available} are free"
+        "image {image} needs at least {} more in the repository, but only {} are free",
+        bytes(*.needed),
+        bytes(*.available)
     )]
     Space {
         /// The image.

@@ -17,6 +17,7 @@ use super::object::{FileMeta, ObjectKind};
 use super::staging::StorageMode;
 use super::tar_stream::TarError;
 use crate::image::Digest;
+use crate::sys::amount::bytes;
 use crate::sys::fs as sysfs;
 
 /// Files up to this size are hashed in memory first, so that one that exists costs no write.
@@ -170,8 +171,9 @@ impl LayerStage {
             return Ok(());
         }
         let text = format!(
-            "{free} bytes are free, of which the repository's min-free-space keeps {}",
-            self.reserve
+            "{} are free, of which the repository's min-free-space keeps {}",
+            bytes(free),
+            bytes(self.reserve)
         );
         Err(io::Error::new(io::ErrorKind::StorageFull, text))
     }

@@ -1,6 +1,7 @@
 //! Hands: file work and programs that the rooms above share. Takes handles, paths and relative
 //! names, gives bytes and handles. Never decides what should be written.
 
+pub mod amount;
 pub mod bulk;
 pub mod command;
 pub mod fs;

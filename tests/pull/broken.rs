@@ -161,7 +161,7 @@ fn an_image_that_cannot_fit_is_refused_before_it_is_fetched() {
     image.layers[1].size = 1 << 60;
     let error = refused(&image.build());
     assert!(
-        error.contains("more bytes in the repository, but only"),
+        error.contains("more in the repository, but only"),
         "{error}"
     );
 }

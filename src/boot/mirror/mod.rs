@@ -31,6 +31,7 @@ use thiserror::Error;
 use super::esp::names::MirrorName;
 use super::loader::while_names_change;
 use super::{BootSetup, Bootloader, esp};
+use crate::sys::amount::bytes;
 
 /// The directory of kernels, below the ESP.
 const FILES: &str = "bowline";
@@ -151,8 +152,10 @@ pub enum Step {
 pub enum MirrorError {
     /// The kernels do not fit beside those that must stay bootable.
     #[error(
-        "the EFI system partition has room for {available} bytes of kernels, but {needed} are \
-         needed beside those that must stay bootable"
+        "the EFI system partition has room for {} of kernels, but {} are needed beside those that \
+         must stay bootable",
+        bytes(*.available),
+        bytes(*.needed)
     )]
     NoSpace {
         /// Bytes that would be written.

@@ -309,7 +309,7 @@ fn room_is_counted_before_anything_is_written() {
     assert_eq!(room(&full.look(), &three), Err(error.clone()));
     assert_eq!(
         error.to_string(),
-        "the EFI system partition has room for 150 bytes of kernels, but 270 are needed beside \
+        "the EFI system partition has room for 150 B of kernels, but 270 B are needed beside \
          those that must stay bootable"
     );
     assert_eq!(
