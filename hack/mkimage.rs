@@ -82,7 +82,7 @@ fn many(files: usize) -> Result<ImageBuilder> {
     for start in (0..files).step_by(FILES_PER_LAYER) {
         let numbers = start..files.min(start + FILES_PER_LAYER);
         let lines = numbers.map(|n| {
-            let (dir, size) = (n / 500, 100 + n * 37 % 4000);
+            let (dir, size) = (n / 500, 100 + n * 37 % 1000);
             format!("data usr/lib/many/{dir}/{n} 0 0 644 {size} {n}\n")
         });
         image = image.derived(&lines.collect::<String>())?;

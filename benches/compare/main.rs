@@ -50,9 +50,6 @@ struct Args {
     /// Gigabytes of the disk that stay free.
     #[arg(long, default_value_t = 15)]
     keep_free: u64,
-    /// What cargo bench says to every bench.
-    #[arg(long, hide = true)]
-    bench: bool,
 }
 
 fn main() -> Result<()> {
