@@ -1,5 +1,5 @@
 # shellcheck shell=bash disable=SC2154
-# The images of hack/bench, as the storage of a registry in target/bench-images: made once, in a quarter of an hour.
+# The images of hack/bench, as the storage of a registry in target/bench-images: made once, in ten minutes.
 bench_images=$PWD/target/bench-images
 
 # Tags of bench/os: 1, 1-zstd, 2 (a commit in layers of its packages), derived (three layers of a Containerfile on 1),
@@ -16,28 +16,40 @@ bench_images() {
 		{ tail -n 30 "$setup_log" >&2; die "mmdebstrap failed"; }
 	start_registry "$bench_images"
 	name=docker://$registry/bench/os
+	bench_tags
+	kill "$registry_pid" && registry_pid=
+	rm -rf "$tree"
+	echo "$key" >"$bench_images/key"
+}
+
+# From the tree to the tags of the registry.
+bench_tags() {
 	say "Turning it into images: $(find "$tree" -type f | wc -l) files, $(du -sm --apparent-size "$tree" | cut -f 1) MB"
-	put rootfs 1 1
-	put zstd 1 1-zstd
-	put ordinary 1 plain-1
+	both "put rootfs 1 1 && derive" "put zstd 1 1-zstd && put ordinary 1 plain-1"
 	say "Changing the files of a few packages, 5% of the bytes"
 	change "$tree"
-	put rootfs 2 2
 	# Below its ordinary layers nothing changes.
-	put ordinary 1 plain-2
-	derive
-	rm -rf "$tree" "$bench_images/repo"
+	both "put rootfs 2 2" "put ordinary 1 plain-2"
+	rm -rf "$bench_images"/repo-*
 	say "Compressing the ordinary layers as zstd:chunked"
-	chunked 1
-	chunked 2
-	kill "$registry_pid" && registry_pid=
-	echo "$key" >"$bench_images/key"
+	find_skopeo
+	both "chunked 1" "chunked 2"
+}
+
+# Two jobs at a time.
+both() {
+	local job jobs=()
+	for job in "$@"; do
+		eval "$job" &
+		jobs+=($!)
+	done
+	for job in "${jobs[@]}"; do wait "$job" || die "an image could not be made"; done
 }
 
 # mkimage's form $1 of the tree as version $2, to the registry under the tag $3.
 put() {
-	local layout=$bench_images/layout
-	mkimage "$1" "$tree" "$2" "$bench_images/repo" "$layout" "$3"
+	local layout=$bench_images/layout-$3
+	mkimage "$1" "$tree" "$2" "$bench_images/repo-$1" "$layout" "$3" || return
 	skopeo copy --quiet --dest-tls-verify=false "oci:$layout:$3" "$name:$3"
 	rm -rf "$layout"
 }
@@ -80,15 +92,18 @@ derive() {
 }
 
 # Debian 12's skopeo leaves out of zstd:chunked what is needed to put the layer's tar together again (before 1.14).
-chunked() {
-	local skopeo=(skopeo) chroot=$PWD/target/tools/trixie have
+find_skopeo() {
+	local chroot=$PWD/target/tools/trixie have
 	have=$(skopeo --version | awk '{ print $3 }')
-	if [[ $(printf '%s\n' 1.14 "$have" | sort -V | head -n 1) != 1.14 ]]; then
-		skopeo=(chroot "$chroot" skopeo)
-		[[ -x $chroot/usr/bin/skopeo ]] || mmdebstrap --quiet --mode=root --variant=apt --include=skopeo trixie "$chroot" >>"$setup_log" 2>&1 </dev/null ||
-			{ tail -n 30 "$setup_log" >&2; die "mmdebstrap failed"; }
-	fi
-	"${skopeo[@]}" --insecure-policy copy --quiet --src-tls-verify=false --dest-tls-verify=false \
+	newer_skopeo=(skopeo)
+	[[ $(printf '%s\n' 1.14 "$have" | sort -V | head -n 1) != 1.14 ]] || return 0
+	newer_skopeo=(chroot "$chroot" skopeo)
+	[[ -x $chroot/usr/bin/skopeo ]] || mmdebstrap --mode=root --variant=apt --include=skopeo trixie "$chroot" >>"$setup_log" 2>&1 </dev/null ||
+		{ tail -n 30 "$setup_log" >&2; die "mmdebstrap failed"; }
+}
+
+chunked() {
+	"${newer_skopeo[@]}" --insecure-policy copy --quiet --src-tls-verify=false --dest-tls-verify=false \
 		--dest-compress-format zstd:chunked --dest-force-compress-format "$name:plain-$1" "$name:chunked-$1"
 }
 

@@ -29,18 +29,15 @@ fn main() -> Result<()> {
     let words: Vec<&str> = args.iter().map(String::as_str).collect();
     match words[..] {
         ["rootfs", dir, version, repo, layout, tag] => {
-            let image = rootfs(dir.as_ref(), version, repo.as_ref())?;
+            let image = rootfs(dir.as_ref(), version, repo.as_ref(), Compression::Gzip)?;
             write(&image, version, layout.as_ref(), tag)
         }
         ["rootfs", dir, version, repo, layout, tag, lines] => {
-            let image = rootfs(dir.as_ref(), version, repo.as_ref())?;
+            let image = rootfs(dir.as_ref(), version, repo.as_ref(), Compression::Gzip)?;
             write(&image.derived(lines)?, version, layout.as_ref(), tag)
         }
         ["zstd", dir, version, repo, layout, tag] => {
-            let mut image = rootfs(dir.as_ref(), version, repo.as_ref())?;
-            for layer in &mut image.layers {
-                *layer = layer.recompressed(Compression::Zstd)?;
-            }
+            let image = rootfs(dir.as_ref(), version, repo.as_ref(), Compression::Zstd)?;
             write(&image, version, layout.as_ref(), tag)
         }
         ["ordinary", dir, version, repo, layout, tag] => {
@@ -54,10 +51,19 @@ fn main() -> Result<()> {
 }
 
 /// Commits the directory to a repository, and makes the commit an image.
-fn rootfs(dir: &Path, version: &str, repo: &Path) -> Result<ImageBuilder> {
+fn rootfs(
+    dir: &Path,
+    version: &str,
+    repo: &Path,
+    compression: Compression,
+) -> Result<ImageBuilder> {
     let repository = repository(repo)?;
     let commit = commit_dir(&repository, dir, &options(version))?;
-    package_chunks(dir)?.image(&repository, &commit)
+    let plan = Encapsulation {
+        compression,
+        ..package_chunks(dir)?
+    };
+    plan.image(&repository, &commit)
 }
 
 /// Opens a repository, or makes it.
