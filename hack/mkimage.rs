@@ -29,15 +29,18 @@ fn main() -> Result<()> {
     let words: Vec<&str> = args.iter().map(String::as_str).collect();
     match words[..] {
         ["rootfs", dir, version, repo, layout, tag] => {
-            let image = rootfs(dir.as_ref(), version, repo.as_ref(), Compression::Gzip)?;
+            let image = rootfs(dir.as_ref(), version, repo.as_ref())?;
             write(&image, version, layout.as_ref(), tag)
         }
         ["rootfs", dir, version, repo, layout, tag, lines] => {
-            let image = rootfs(dir.as_ref(), version, repo.as_ref(), Compression::Gzip)?;
+            let image = rootfs(dir.as_ref(), version, repo.as_ref())?;
             write(&image.derived(lines)?, version, layout.as_ref(), tag)
         }
         ["zstd", dir, version, repo, layout, tag] => {
-            let image = rootfs(dir.as_ref(), version, repo.as_ref(), Compression::Zstd)?;
+            let mut image = rootfs(dir.as_ref(), version, repo.as_ref())?;
+            for layer in &mut image.layers {
+                *layer = layer.recompressed(Compression::Zstd)?;
+            }
             write(&image, version, layout.as_ref(), tag)
         }
         ["ordinary", dir, version, repo, layout, tag] => {
@@ -51,19 +54,10 @@ fn main() -> Result<()> {
 }
 
 /// Commits the directory to a repository, and makes the commit an image.
-fn rootfs(
-    dir: &Path,
-    version: &str,
-    repo: &Path,
-    compression: Compression,
-) -> Result<ImageBuilder> {
+fn rootfs(dir: &Path, version: &str, repo: &Path) -> Result<ImageBuilder> {
     let repository = repository(repo)?;
     let commit = commit_dir(&repository, dir, &options(version))?;
-    let plan = Encapsulation {
-        compression,
-        ..package_chunks(dir)?
-    };
-    plan.image(&repository, &commit)
+    package_chunks(dir)?.image(&repository, &commit)
 }
 
 /// Opens a repository, or makes it.
@@ -88,7 +82,7 @@ fn many(files: usize) -> Result<ImageBuilder> {
     for start in (0..files).step_by(FILES_PER_LAYER) {
         let numbers = start..files.min(start + FILES_PER_LAYER);
         let lines = numbers.map(|n| {
-            let (dir, size) = (n / 500, 100 + n * 37 % 1000);
+            let (dir, size) = (n / 500, 100 + n * 37 % 4000);
             format!("data usr/lib/many/{dir}/{n} 0 0 644 {size} {n}\n")
         });
         image = image.derived(&lines.collect::<String>())?;
