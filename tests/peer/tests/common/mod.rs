@@ -289,15 +289,19 @@ pub fn fsck(repo: &str) {
     run("ostree", &["fsck", "--quiet", "--repo", repo]);
 }
 
-/// Every ref with its commit, sorted.
+/// Second names of layers, by the digest of their tar stream: ours alone, and nobody needs them.
+const BY_DIFF_ID: &str = "ostree/container/blob/diffid_3A_";
+
+/// Every ref that both programs know with its commit, sorted.
 pub fn refs(repo: &str) -> Vec<(String, String)> {
     let names = run("ostree", &["refs", "--repo", repo]);
+    let names = names.lines().filter(|name| !name.starts_with(BY_DIFF_ID));
     let commit = |name: &str| {
         run("ostree", &["rev-parse", "--repo", repo, name])
             .trim()
             .to_string()
     };
-    let mut refs: Vec<_> = names.lines().map(|n| (n.to_string(), commit(n))).collect();
+    let mut refs: Vec<_> = names.map(|n| (n.to_string(), commit(n))).collect();
     refs.sort();
     refs
 }
