@@ -12,5 +12,7 @@ mod health;
 mod kargs;
 mod not_applied;
 mod scene;
+mod trial_host;
+mod trials;
 mod unattended;
 mod upgrade;
