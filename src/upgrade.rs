@@ -93,6 +93,7 @@ async fn walk(sysroot: &LockedSysroot, request: &Request) -> Result<Report> {
             let cost = Cost::of(&plan);
             let (jobs, progress) = (request.jobs, request.progress.clone());
             let record = pull::run(&repo, prepared.source, *plan, jobs, progress).await?;
+            let cost = cost.paid(repo.transfer(&record.commit)?);
             (record, cost)
         }
     };

@@ -30,13 +30,19 @@ pub struct Planned {
     pub layers_present: usize,
     /// Bytes of the layers that are here already.
     pub bytes_present: u64,
+    /// Bytes of the others in files that are here.
+    pub bytes_reused: u64,
 }
 
 impl Planned {
     /// The plan in words.
     pub fn describe(&self) -> String {
         let layers = text::count(self.layers, "layer");
-        let bytes = text::bytes(self.bytes);
+        let mut bytes = text::bytes(self.bytes);
+        if self.bytes_reused > 0 {
+            let reused = text::bytes(self.bytes_reused);
+            bytes = format!("{bytes} ({reused} in files that are here)");
+        }
         let present = format!(
             "{} ({}) already here",
             text::count(self.layers_present, "layer"),
@@ -82,12 +88,14 @@ impl Tally {
                 layers_to_fetch,
                 bytes_to_fetch,
                 bytes_present,
+                bytes_reused,
             } => {
                 self.planned = Planned {
                     layers: *layers_to_fetch,
                     bytes: *bytes_to_fetch,
                     layers_present: layers.saturating_sub(*layers_to_fetch),
                     bytes_present: *bytes_present,
+                    bytes_reused: *bytes_reused,
                 };
             }
             Event::LayerStarted {
@@ -189,6 +197,7 @@ mod tests {
                 layers_to_fetch: 2,
                 bytes_to_fetch: 300,
                 bytes_present: 50,
+                bytes_reused: 0,
             },
         );
         for (index, size) in [(0, Some(100)), (1, None)] {
@@ -235,6 +244,7 @@ mod tests {
             bytes: 0,
             layers_present: 1,
             bytes_present: 1000,
+            bytes_reused: 0,
         };
         assert_eq!(
             planned.describe(),
@@ -247,6 +257,11 @@ mod tests {
         );
         planned.layers_present = 0;
         assert_eq!(planned.describe(), "Fetching 2 layers, 5 B");
+        planned.bytes_reused = 7000;
+        assert_eq!(
+            planned.describe(),
+            "Fetching 2 layers, 5 B (7.0 kB in files that are here)"
+        );
     }
 
     #[test]

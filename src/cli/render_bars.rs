@@ -119,7 +119,10 @@ impl State {
         let bar = ProgressBar::new(size.unwrap_or(0))
             .with_style(style(LAYER).progress_chars(CHARS))
             .with_prefix(text::short(digest));
-        self.layers.insert(index, screen.add(bar));
+        if let Some(before) = self.layers.insert(index, screen.add(bar)) {
+            // It is fetched once more, whole.
+            before.finish_and_clear();
+        }
         self.move_layer(index);
     }
 

@@ -257,7 +257,7 @@ impl Report {
             task: "pulling",
             description: &self.pulling,
             id: &self.image,
-            bytes_cached: self.tally.planned.bytes_present,
+            bytes_cached: self.tally.planned.bytes_present + self.tally.planned.bytes_reused,
             bytes: self.tally.bytes(),
             bytes_total: self.tally.bytes_total(),
             steps_cached: self.tally.planned.layers_present,

@@ -23,6 +23,7 @@ fn planned() -> Event {
         layers_to_fetch: 2,
         bytes_to_fetch: 300,
         bytes_present: 70,
+        bytes_reused: 0,
     }
 }
 

@@ -120,6 +120,7 @@ mod tests {
                     layers_to_fetch: 1,
                     bytes_to_fetch: 40_000_000,
                     bytes_present: 7_000_000,
+                    bytes_reused: 0,
                 },
             ),
             (

@@ -111,14 +111,23 @@ fn facts(summary: &Summary, cost: &Cost, verb: &str) -> String {
     let fetch = match cost.layers_to_fetch {
         0 => format!("nothing: {} are here", text::count(cost.layers, "layer")),
         some => format!(
-            "{some} of {}, {} ({} here)",
+            "{some} of {}, {} ({})",
             text::count(cost.layers, "layer"),
             text::bytes(cost.bytes_to_fetch),
-            text::bytes(cost.bytes_present)
+            here(cost)
         ),
     };
     let _ = writeln!(lines, "  {verb:<10}  {fetch}");
     lines
+}
+
+/// What of an image does not have to come.
+fn here(cost: &Cost) -> String {
+    let layers = format!("{} here", text::bytes(cost.bytes_present));
+    match cost.bytes_reused {
+        0 => layers,
+        files => format!("{layers}, {} in files that are here", text::bytes(files)),
+    }
 }
 
 fn version(summary: &Summary) -> Option<String> {

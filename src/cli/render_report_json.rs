@@ -110,6 +110,7 @@ fn fetch(cost: &Cost) -> Value {
         "layersToFetch": cost.layers_to_fetch,
         "bytesToFetch": cost.bytes_to_fetch,
         "bytesPresent": cost.bytes_present,
+        "bytesReused": cost.bytes_reused,
     })
 }
 

@@ -11,7 +11,9 @@ use std::fmt::Write as _;
 
 use super::{render_not_applied, text};
 use crate::health::EventKind;
-use crate::host::{Bad, BootEntry, Health, Host, ImageSpec, ImageStatus, LastEvent, Signature};
+use crate::host::{
+    Bad, BootEntry, Health, Host, ImageSpec, ImageStatus, LastEvent, Signature, Transfer,
+};
 
 /// Renders a whole status.
 pub fn human(host: &Host) -> String {
@@ -123,6 +125,10 @@ fn facts(entry: &BootEntry) -> Vec<(&'static str, String)> {
         facts.push(("Commit", commit));
         facts.push(("Stateroot", ostree.stateroot.clone()));
     }
+    if let Some(Transfer { fetched, reused }) = entry.transfer {
+        let (fetched, reused) = (text::bytes(fetched), text::bytes(reused));
+        facts.push(("Fetched", format!("{fetched}, {reused} reused")));
+    }
     if entry.incompatible {
         let why = "no: rpm-ostree changed it locally";
         facts.push(("Updatable", why.into()));
@@ -185,6 +191,10 @@ mod tests {
             incompatible: false,
             pinned: false,
             store: None,
+            transfer: Some(Transfer {
+                fetched: 481_000,
+                reused: 2_600_000,
+            }),
             ostree: None,
         };
         for (slot, next, shown) in [
@@ -198,6 +208,10 @@ mod tests {
             let text = block(slot, next, &entry);
             let update = text.contains("    Update      2, sha256:2\n");
             assert_eq!(update, shown, "{text}");
+            assert!(
+                text.contains("    Fetched     481.0 kB, 2.6 MB reused\n"),
+                "{text}"
+            );
         }
     }
 }

@@ -15,5 +15,5 @@ pub use not_applied::{Cause, NotApplied, not_applied};
 pub use read::{read, utc};
 pub use status::{
     API_VERSION, BootEntry, BootOrder, Host, ImageSpec, ImageStatus, KIND, Metadata, OstreeEntry,
-    Signature, Spec, Status, Store, SystemType,
+    Signature, Spec, Status, Store, SystemType, Transfer,
 };

@@ -104,7 +104,15 @@ fn entry(sysroot: &Sysroot, repo: &Repo, deployment: &Deployment) -> BootEntry {
         })
     });
     let deployed = image.as_ref().map(|image| image.image_digest.clone());
+    let transfer = repo.transfer(&id.commit).unwrap_or_else(|error| {
+        tracing::warn!("{error:#}");
+        None
+    });
     BootEntry {
+        transfer: transfer.map(|cost| Transfer {
+            fetched: cost.fetched,
+            reused: cost.reused,
+        }),
         cached_update: cached.filter(|update| Some(&update.image_digest) != deployed.as_ref()),
         incompatible: deployment.origin.has_local_changes(),
         pinned: deployment.pinned,

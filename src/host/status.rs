@@ -128,8 +128,21 @@ pub struct BootEntry {
     pub pinned: bool,
     /// How its image is stored.
     pub store: Option<Store>,
+    /// What pulling its image cost; absent where that is not known.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub transfer: Option<Transfer>,
     /// Its name in ostree.
     pub ostree: Option<OstreeEntry>,
+}
+
+/// What came over the network for an image, bytes of its layers as they travel.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Transfer {
+    /// Bytes that came.
+    pub fetched: u64,
+    /// Bytes that did not have to, since layers or files were here.
+    pub reused: u64,
 }
 
 /// How an image is stored.

@@ -5,6 +5,7 @@
 mod chunked;
 mod fetch;
 mod import;
+mod keep;
 mod plan;
 mod prepare;
 mod run;

@@ -147,6 +147,12 @@ impl PullPlan {
         missing.filter_map(|l| Some(l.parts.as_ref()?.reused)).sum()
     }
 
+    /// Bytes that were fetched already, to know which bytes to fetch.
+    pub fn bytes_listed(&self) -> u64 {
+        let parts = self.layers.iter().filter_map(|l| l.parts.as_ref());
+        parts.map(|parts| parts.listed).sum()
+    }
+
     /// Compressed bytes of layers that are here already; each blob counts once.
     pub fn bytes_present(&self) -> u64 {
         let mut seen = HashSet::new();

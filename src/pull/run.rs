@@ -6,6 +6,7 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use anyhow::{Context, Result};
@@ -18,10 +19,11 @@ use super::plan::{LayerState, PlannedLayer, PullPlan};
 use super::stream::Cancel;
 use crate::image::{Digest, Layer, LayerKind};
 use crate::progress::{Event, Phase, ProgressSink};
+use crate::repo::kept::KeptBlobs;
 use crate::repo::layer::{FinishedLayer, ImportedLayer, PathRules, path_rules};
 use crate::repo::merge::{DerivedCommit, LayerCommits, merge, verify_complete};
 use crate::repo::staging::Staging;
-use crate::repo::{ImageRecord, ObjectKind, Repo, refs};
+use crate::repo::{ImageRecord, ObjectKind, Repo, Transfer, refs};
 use crate::transport::ImageSource;
 
 /// Publish when so many bytes wait, or after so long: what an interruption costs.
@@ -51,6 +53,10 @@ struct Pull {
     plan: PullPlan,
     progress: Arc<dyn ProgressSink>,
     cancel: Cancel,
+    /// What interrupted pulls have fetched; `None` where it cannot be kept.
+    blobs: Option<Arc<KeptBlobs>>,
+    /// Bytes of layers that have come.
+    fetched: Arc<AtomicU64>,
     /// Whether each layer's blob came whole, so that its digest has been checked.
     whole: Vec<bool>,
     /// The commit of each layer, once it is known.
@@ -104,6 +110,8 @@ impl Pull {
             source,
             progress,
             cancel: Cancel::default(),
+            fetched: Arc::new(AtomicU64::new(plan.bytes_listed())),
+            blobs: kept_blobs(repo, &plan),
             whole: vec![false; plan.layers.len()],
             commits,
             rules: None,
@@ -120,6 +128,7 @@ impl Pull {
             layers_to_fetch: self.plan.layers_to_fetch(),
             bytes_to_fetch: self.plan.bytes_to_fetch(),
             bytes_present: self.plan.bytes_present(),
+            bytes_reused: self.plan.bytes_reused(),
         });
         let fetched = self.fetch_all(jobs).await;
         // What is whole is kept even if something else failed: the next run needs not fetch it.
@@ -220,7 +229,9 @@ impl Pull {
             staging: self.staging.clone(),
             layer,
             total,
+            blobs: self.blobs.clone(),
             cancel: self.cancel.clone(),
+            fetched: self.fetched.clone(),
             progress: self.progress.clone(),
         };
         Ok(async move {
@@ -317,6 +328,17 @@ impl Pull {
         Ok(())
     }
 
+    /// What came and what did not have to.
+    fn transfer(&self) -> Transfer {
+        let parts = self.plan.layers.iter().zip(&self.whole);
+        let parts = parts.filter(|(layer, whole)| layer.commit().is_none() && !**whole);
+        let parts = parts.filter_map(|(layer, _)| Some(layer.parts.as_ref()?.reused));
+        Transfer {
+            fetched: self.fetched.load(Ordering::Relaxed),
+            reused: self.plan.bytes_present() + parts.sum::<u64>(),
+        }
+    }
+
     fn base(&self) -> Option<String> {
         let first = self.plan.layers.first()?;
         match first.layer.kind {
@@ -397,8 +419,38 @@ impl Pull {
             commit: merged.commit.clone(),
         });
         self.publish().await?;
+        let transfer = self.transfer();
+        // The image is there; that nobody can tell what it cost is no reason to fail.
+        if let Err(error) = self.repo.set_transfer(&merged.commit, transfer) {
+            tracing::warn!("{error:#}");
+        }
+        tracing::info!(
+            "{} bytes of {} were fetched, {} reused",
+            transfer.fetched,
+            self.plan.imgref,
+            transfer.reused
+        );
         let image = self.repo.image_of_commit(&merged.commit)?;
         image.context("the image that was just written is not there")
+    }
+}
+
+/// What interrupted pulls have fetched of this one's layers; the rest goes away.
+fn kept_blobs(repo: &Repo, plan: &PullPlan) -> Option<Arc<KeptBlobs>> {
+    let missing: Vec<Digest> = plan
+        .missing()
+        .map(|layer| layer.descriptor.digest)
+        .collect();
+    let blobs = repo.kept_blobs().and_then(|blobs| {
+        blobs.keep_only(&missing)?;
+        Ok(blobs)
+    });
+    match blobs {
+        Ok(blobs) => Some(Arc::new(blobs)),
+        Err(error) => {
+            tracing::debug!("an interruption will cost what is on its way: {error}");
+            None
+        }
     }
 }
 

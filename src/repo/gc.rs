@@ -36,6 +36,10 @@ impl Repo {
     /// next prune removes.
     #[context("Pruning the repository")]
     pub fn prune(&self) -> Result<PruneReport> {
+        if let Ok(kept) = self.kept_blobs() {
+            kept.keep_only(&[])
+                .context("Removing what interrupted pulls have fetched")?;
+        }
         // Before anything is decided: a layer whose image is not there yet looks unneeded.
         let _no_pulls = self.wait_for_pulls()?;
         let layers = self.refs_below(refs::BLOB_PREFIX)?;

@@ -8,6 +8,7 @@
 //! refs/heads/ostree/container/image/<reference> the merge commit of an image
 //! tmp/bowline-*                                 staging of a pull (see `staging`)
 //! extensions/bowline/contents                   which object has a content (see `contents`)
+//! extensions/bowline/blobs/*                    what interrupted pulls have fetched (see `kept`)
 //! ```
 
 pub mod catalog;
@@ -19,6 +20,7 @@ pub mod gc;
 pub mod gvariant;
 mod import_derived;
 mod import_ostree;
+pub mod kept;
 pub mod layer;
 pub mod layer_stage;
 mod loose;
@@ -33,6 +35,7 @@ mod system;
 mod tar_extensions;
 mod tar_sparse;
 mod tar_stream;
+mod transfer;
 mod tree;
 
 pub use catalog::{ImageRecord, Inventory, StoredLayer};
@@ -43,3 +46,4 @@ pub use object::ObjectKind;
 pub use store::{Repo, RepoUnsupported};
 pub use system::system_error_kind;
 pub use tar_stream::TarError;
+pub use transfer::Transfer;

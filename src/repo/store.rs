@@ -26,6 +26,8 @@ use crate::sys::fs as sysfs;
 const MAX_METADATA: u64 = 128 << 20;
 /// Bytes of a file object that are read at once.
 const CONTENT_PART: usize = 64 << 10;
+/// Where those who may not write to the repository put what they need for a moment.
+const READERS_SCRATCH: &str = "/var/tmp";
 /// Largest header of an archive object: a link target and attributes.
 const MAX_HEADER: usize = 2 << 20;
 
@@ -295,9 +297,11 @@ impl Repo {
         Ok(dir)
     }
 
-    /// A file without a name on the repository's file system.
+    /// A file without a name on the repository's file system, or, for those who may only read there,
+    /// in `/var/tmp`.
     pub fn scratch_file(&self) -> io::Result<File> {
-        sysfs::unnamed(sysfs::open_dir(&self.dir, "tmp")?)
+        let here = sysfs::open_dir(&self.dir, "tmp").and_then(sysfs::unnamed);
+        here.or_else(|_| sysfs::unnamed(sysfs::open_dir_path(Path::new(READERS_SCRATCH))?))
     }
 
     /// Content of a regular file object, slice by slice; a link has none.

@@ -10,7 +10,7 @@ use crate::host;
 use crate::image::{Digest, ImageConfig, Manifest, OstreeImageReference};
 use crate::progress::ProgressSink;
 use crate::pull::PullPlan;
-use crate::repo::ImageRecord;
+use crate::repo::{ImageRecord, Transfer};
 use crate::sysroot::{CachedUpdate, DeploymentId, Slot};
 use crate::transport::SourceOptions;
 use crate::trust::PolicyPaths;
@@ -92,6 +92,8 @@ pub struct Cost {
     pub bytes_to_fetch: u64,
     /// Bytes of the layers that are here.
     pub bytes_present: u64,
+    /// Bytes of the others that need not come, since the files in them are here.
+    pub bytes_reused: u64,
 }
 
 /// A deployment that is about to be made.
@@ -203,6 +205,19 @@ impl Cost {
             layers_to_fetch: plan.layers_to_fetch(),
             bytes_to_fetch: plan.bytes_to_fetch(),
             bytes_present: plan.bytes_present(),
+            bytes_reused: plan.bytes_reused(),
+        }
+    }
+
+    /// What it cost in fact, tables of contents and what was fetched in vain included.
+    pub(super) fn paid(self, transfer: Option<Transfer>) -> Self {
+        match transfer {
+            None => self,
+            Some(Transfer { fetched, reused }) => Self {
+                bytes_to_fetch: fetched,
+                bytes_reused: reused.saturating_sub(self.bytes_present),
+                ..self
+            },
         }
     }
 }

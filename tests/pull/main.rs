@@ -7,5 +7,6 @@ mod damaged;
 mod derived;
 mod encapsulated;
 mod hostile;
+mod resumed;
 mod support;
 mod umoci;

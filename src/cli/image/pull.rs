@@ -70,5 +70,6 @@ fn nothing_to_fetch(manifest: &Manifest) -> Event {
         layers_to_fetch: 0,
         bytes_to_fetch: 0,
         bytes_present: manifest.layers.iter().filter_map(|layer| layer.size).sum(),
+        bytes_reused: 0,
     }
 }

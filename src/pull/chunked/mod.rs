@@ -13,3 +13,4 @@ mod toc;
 pub use assemble::WrongObject;
 pub use parts::Parts;
 pub use plan::plan;
+pub use table::At;

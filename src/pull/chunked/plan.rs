@@ -40,6 +40,10 @@ pub async fn plan(
     if candidates.is_empty() || repo.is_empty().unwrap_or(false) {
         return;
     }
+    if let Err(error) = repo.scratch_file() {
+        tracing::debug!("layers are fetched whole: no place for scratch files: {error}");
+        return;
+    }
     progress.event(Event::Phase(Phase::Compare));
     let mut contents = Vec::new();
     let fetched = candidates.into_iter().map(|(layer, chunked)| async move {

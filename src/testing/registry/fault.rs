@@ -1,5 +1,7 @@
 //! What can be made to go wrong in the test registry. Plain data: `serve` does it.
 
+use std::time::Duration;
+
 /// One thing that goes wrong with a request. Where several are planned for a request, those that
 /// change an answer ([`Fault::WrongBytes`], [`Fault::DigestHeader`], [`Fault::NoRange`] …) join
 /// with the first one of the others.
@@ -27,6 +29,8 @@ pub enum Fault {
     Redirect(String),
     /// Sends the body with its last byte changed.
     WrongBytes,
+    /// Pauses for so long in front of every 64 KiB of the body.
+    Slow(Duration),
     /// Sends the body with the byte at this offset changed.
     FlipAt(u64),
     /// Says this `Docker-Content-Digest`.
@@ -48,6 +52,7 @@ impl Fault {
             self,
             Self::WrongBytes
                 | Self::FlipAt(_)
+                | Self::Slow(_)
                 | Self::DigestHeader(_)
                 | Self::NoRange
                 | Self::OneRange

@@ -4,6 +4,7 @@
 use std::future::pending;
 use std::io;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use bytes::Bytes;
 use tokio::io::{AsyncWriteExt, BufReader};
@@ -25,7 +26,10 @@ async fn serve(mut stream: TcpStream, state: &Mutex<State>) -> io::Result<()> {
     while let Some(request) = http::read(&mut reader).await? {
         let wire = answer(state, &request, &host);
         write.write_all(wire.head.as_bytes()).await?;
-        write.write_all(&wire.body).await?;
+        for piece in wire.body.chunks(64 << 10) {
+            tokio::time::sleep(wire.pause).await;
+            write.write_all(piece).await?;
+        }
         match wire.after {
             After::Next => {}
             After::Close => return Ok(()),
@@ -44,6 +48,7 @@ struct Wire {
     head: String,
     body: Bytes,
     after: After,
+    pause: Duration,
 }
 
 enum After {
@@ -59,11 +64,16 @@ impl Wire {
         let size = body.len() as u64;
         let first =
             |bytes: u64| body.slice(..body.len().min(usize::try_from(bytes).unwrap_or(usize::MAX)));
+        let pause = faults.iter().find_map(|fault| match fault {
+            Fault::Slow(pause) => Some(*pause),
+            _ => None,
+        });
         let wire = |head, body, after| Self {
             status: response.status,
             head,
             body,
             after,
+            pause: pause.unwrap_or_default(),
         };
         let head = |length| response.head(Some(length));
         let ends = faults.iter().find_map(|fault| match fault {

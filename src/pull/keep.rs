@@ -1,0 +1,103 @@
+//! What comes of a blob, kept on the disk while it comes slowly, so that an interrupted pull can go on
+//! from there. Bytes come in and go out unchanged. Where they come fast nothing is kept: fetching
+//! them again costs less than writing them twice.
+
+use std::io::{self, Read};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use crate::image::Digest;
+use crate::repo::kept::{KeptBlob, KeptBlobs};
+
+/// Bytes after which it is decided, held in memory until then.
+const WINDOW: usize = 1 << 20;
+/// How long those may take for a transfer to be fast: 32 MiB/s.
+const FAST: Duration = Duration::from_millis(31);
+
+/// Passes a transfer on and keeps it.
+#[derive(Debug)]
+pub struct Keeping<R> {
+    inner: R,
+    state: State,
+}
+
+#[derive(Debug)]
+enum State {
+    Deciding {
+        place: Arc<KeptBlobs>,
+        blob: Digest,
+        window: Vec<u8>,
+        since: Instant,
+    },
+    Keeping(KeptBlob),
+    /// It is fast, or nothing can be kept.
+    Passing,
+}
+
+impl<R: Read> Keeping<R> {
+    /// Takes a blob from its beginning; where there is no `place`, nothing is kept.
+    pub fn new(inner: R, place: Option<Arc<KeptBlobs>>, blob: Digest) -> Self {
+        let state = place.map_or(State::Passing, |place| State::Deciding {
+            place,
+            blob,
+            window: Vec::new(),
+            since: Instant::now(),
+        });
+        Self { inner, state }
+    }
+
+    /// Takes a blob from where an earlier pull stopped.
+    pub const fn going_on(inner: R, kept: KeptBlob) -> Self {
+        let state = State::Keeping(kept);
+        Self { inner, state }
+    }
+
+    fn keep(&mut self, bytes: &[u8]) {
+        let state = std::mem::replace(&mut self.state, State::Passing);
+        let kept = match state {
+            State::Passing => return,
+            State::Keeping(kept) => append(kept, bytes),
+            State::Deciding {
+                place,
+                blob,
+                mut window,
+                since,
+            } => {
+                window.extend_from_slice(bytes);
+                if window.len() < WINDOW {
+                    self.state = State::Deciding {
+                        place,
+                        blob,
+                        window,
+                        since,
+                    };
+                    return;
+                }
+                if since.elapsed() <= FAST {
+                    return;
+                }
+                let kept = place.create(&blob);
+                kept.and_then(|kept| kept.map_or(Ok(None), |kept| append(kept, &window)))
+            }
+        };
+        match kept {
+            Ok(Some(kept)) => self.state = State::Keeping(kept),
+            Ok(None) => {}
+            // What is there ends somewhere, which is all that is asked of it.
+            Err(error) => tracing::debug!("nothing more is kept of a blob: {error}"),
+        }
+    }
+}
+
+fn append(mut kept: KeptBlob, bytes: &[u8]) -> io::Result<Option<KeptBlob>> {
+    kept.append(bytes)?;
+    Ok(Some(kept))
+}
+
+impl<R: Read> Read for Keeping<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let length = self.inner.read(buffer)?;
+        self.keep(&buffer[..length]);
+        Ok(length)
+    }
+}
