@@ -1,18 +1,19 @@
-//! What comes of a blob, kept on the disk while it comes slowly, so that an interrupted pull can go on
-//! from there. Bytes come in and go out unchanged. Where they come fast nothing is kept: fetching
-//! them again costs less than writing them twice.
+//! What comes of a blob, kept on the disk while it comes slowly or is large, so that an interrupted
+//! pull can go on from there. Bytes come in and go out unchanged. Of small pieces that come fast
+//! nothing is kept: fetching them again costs less than writing them twice.
 
 use std::io::{self, Read};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crate::image::Digest;
-use crate::repo::kept::{KeptBlob, KeptBlobs};
+use crate::repo::kept::{KeptBlob, KeptBlobs, Piece};
 
 /// Bytes after which it is decided, held in memory until then.
 const WINDOW: usize = 1 << 20;
 /// How long those may take for a transfer to be fast: 32 MiB/s.
 const FAST: Duration = Duration::from_millis(31);
+/// Bytes of a piece that is kept however fast it comes.
+const LARGE: u64 = 32 << 20;
 
 /// Passes a transfer on and keeps it.
 #[derive(Debug)]
@@ -25,7 +26,7 @@ pub struct Keeping<R> {
 enum State {
     Deciding {
         place: Arc<KeptBlobs>,
-        blob: Digest,
+        piece: Piece,
         window: Vec<u8>,
         since: Instant,
     },
@@ -35,18 +36,18 @@ enum State {
 }
 
 impl<R: Read> Keeping<R> {
-    /// Takes a blob from its beginning; where there is no `place`, nothing is kept.
-    pub fn new(inner: R, place: Option<Arc<KeptBlobs>>, blob: Digest) -> Self {
-        let state = place.map_or(State::Passing, |place| State::Deciding {
+    /// Takes a piece from its beginning; where there is no place, nothing is kept.
+    pub fn new(inner: R, place: Option<(Arc<KeptBlobs>, Piece)>) -> Self {
+        let state = place.map_or(State::Passing, |(place, piece)| State::Deciding {
             place,
-            blob,
+            piece,
             window: Vec::new(),
             since: Instant::now(),
         });
         Self { inner, state }
     }
 
-    /// Takes a blob from where an earlier pull stopped.
+    /// Takes a piece from where an earlier pull stopped.
     pub const fn going_on(inner: R, kept: KeptBlob) -> Self {
         let state = State::Keeping(kept);
         Self { inner, state }
@@ -59,32 +60,33 @@ impl<R: Read> Keeping<R> {
             State::Keeping(kept) => append(kept, bytes),
             State::Deciding {
                 place,
-                blob,
+                piece,
                 mut window,
                 since,
             } => {
                 window.extend_from_slice(bytes);
-                if window.len() < WINDOW {
+                let worthwhile = piece.size >= LARGE || since.elapsed() > FAST;
+                if !worthwhile && window.len() >= WINDOW {
+                    return;
+                }
+                if !worthwhile || bytes.is_empty() {
                     self.state = State::Deciding {
                         place,
-                        blob,
+                        piece,
                         window,
                         since,
                     };
                     return;
                 }
-                if since.elapsed() <= FAST {
-                    return;
-                }
-                let kept = place.create(&blob);
+                let kept = place.create(&piece);
                 kept.and_then(|kept| kept.map_or(Ok(None), |kept| append(kept, &window)))
             }
         };
         match kept {
             Ok(Some(kept)) => self.state = State::Keeping(kept),
             Ok(None) => {}
-            // What is there ends somewhere, which is all that is asked of it.
-            Err(error) => tracing::debug!("nothing more is kept of a blob: {error}"),
+            // The pull goes on without.
+            Err(error) => tracing::debug!("nothing is kept of a blob: {error}"),
         }
     }
 }

@@ -8,6 +8,7 @@ mod import;
 mod keep;
 mod plan;
 mod prepare;
+mod resume;
 mod run;
 mod stream;
 

@@ -57,6 +57,10 @@ struct Pull {
     blobs: Option<Arc<KeptBlobs>>,
     /// Bytes of layers that have come.
     fetched: Arc<AtomicU64>,
+    /// Bytes of layers that an interrupted pull had fetched.
+    resumed: u64,
+    /// Blobs whose layers are here once they are published.
+    done: Vec<Digest>,
     /// Whether each layer's blob came whole, so that its digest has been checked.
     whole: Vec<bool>,
     /// The commit of each layer, once it is known.
@@ -111,6 +115,8 @@ impl Pull {
             progress,
             cancel: Cancel::default(),
             fetched: Arc::new(AtomicU64::new(plan.bytes_listed())),
+            resumed: 0,
+            done: Vec::new(),
             blobs: kept_blobs(repo, &plan),
             whole: vec![false; plan.layers.len()],
             commits,
@@ -184,6 +190,7 @@ impl Pull {
                 }
             };
             self.whole[index] = fetched.whole;
+            self.resumed += fetched.kept;
             self.take(index, fetched.imported).await?;
             self.base_ready().await?;
         }
@@ -287,6 +294,7 @@ impl Pull {
         self.refs.extend(refs);
         self.commits[index] = Some(finished.commit.clone());
         self.finished.push(finished);
+        self.done.push(digest);
         self.progress.event(Event::LayerDone { index });
         Ok(())
     }
@@ -335,7 +343,7 @@ impl Pull {
         let parts = parts.filter_map(|(layer, _)| Some(layer.parts.as_ref()?.reused));
         Transfer {
             fetched: self.fetched.load(Ordering::Relaxed),
-            reused: self.plan.bytes_present() + parts.sum::<u64>(),
+            reused: self.plan.bytes_present() + parts.sum::<u64>() + self.resumed,
         }
     }
 
@@ -371,12 +379,22 @@ impl Pull {
         published
             .context("A worker died")?
             .context("Making fetched layers durable")?;
+        self.forget_kept();
         // The base is partial until its chunks are here, too.
         let base = self.base();
         let mut others = commits
             .iter()
             .filter(|commit| base.as_ref() != Some(commit));
         others.try_for_each(|commit| complete(&self.repo, commit))
+    }
+
+    /// What was kept of blobs is of no use once their layers are here.
+    fn forget_kept(&mut self) {
+        let done = std::mem::take(&mut self.done);
+        let Some(blobs) = &self.blobs else { return };
+        if let Err(error) = blobs.forget(&done) {
+            tracing::debug!("removing kept bytes: {error}");
+        }
     }
 
     async fn merge(mut self) -> Result<ImageRecord> {

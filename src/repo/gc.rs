@@ -36,9 +36,11 @@ impl Repo {
     /// next prune removes.
     #[context("Pruning the repository")]
     pub fn prune(&self) -> Result<PruneReport> {
-        if let Ok(kept) = self.kept_blobs() {
-            kept.keep_only(&[])
-                .context("Removing what interrupted pulls have fetched")?;
+        if let Ok(kept) = self.found_blobs() {
+            // It is in nobody's way.
+            if let Err(error) = kept.keep_only(&[]) {
+                tracing::warn!("removing what interrupted pulls have fetched: {error}");
+            }
         }
         // Before anything is decided: a layer whose image is not there yet looks unneeded.
         let _no_pulls = self.wait_for_pulls()?;

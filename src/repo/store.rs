@@ -26,6 +26,8 @@ use crate::sys::fs as sysfs;
 const MAX_METADATA: u64 = 128 << 20;
 /// Bytes of a file object that are read at once.
 const CONTENT_PART: usize = 64 << 10;
+/// The way to what only Bowline knows.
+const EXTENSION_DIRS: [&str; 2] = ["extensions", "bowline"];
 /// Where those who may not write to the repository put what they need for a moment.
 const READERS_SCRATCH: &str = "/var/tmp";
 /// Largest header of an archive object: a link target and attributes.
@@ -141,7 +143,8 @@ impl Repo {
         Ok(free.saturating_sub(self.reserve()?))
     }
 
-    fn reserve(&self) -> Result<u64> {
+    /// Bytes that its configuration keeps free.
+    pub(super) fn reserve(&self) -> Result<u64> {
         let reserve = self.repo.min_free_space_bytes();
         reserve.context("Asking what must stay free")
     }
@@ -290,11 +293,18 @@ impl Repo {
     /// Where Bowline keeps what belongs to this repository and to no one else; made when missing.
     pub(super) fn extension_dir(&self) -> io::Result<OwnedFd> {
         let mut dir = self.dir.try_clone()?;
-        for name in ["extensions", "bowline"] {
+        for name in EXTENSION_DIRS {
             sysfs::ensure_dir(&dir, name)?;
             dir = sysfs::open_dir(&dir, name)?;
         }
         Ok(dir)
+    }
+
+    /// The same where it is there already.
+    pub(super) fn found_extension_dir(&self) -> io::Result<OwnedFd> {
+        let dir = self.dir.try_clone()?;
+        let open = |dir, name| sysfs::open_dir(dir, name);
+        EXTENSION_DIRS.into_iter().try_fold(dir, open)
     }
 
     /// A file without a name on the repository's file system, or, for those who may only read there,

@@ -107,6 +107,9 @@ fn the_status_has_the_fields_of_the_schema() {
     });
     let status = scene.status();
     let entry = &status["status"]["otherDeployments"][0];
+    let manifest: Value = serde_json::from_slice(&os("1", "").manifest).unwrap();
+    let layers = manifest["layers"].as_array().unwrap().iter();
+    let fetched: u64 = layers.map(|l| l["size"].as_u64().unwrap()).sum();
     assert_eq!(status["spec"]["image"], image);
     assert_eq!(
         *entry,
@@ -127,6 +130,7 @@ fn the_status_has_the_fields_of_the_schema() {
                 "checksum": entry["ostree"]["checksum"],
                 "deploySerial": 0,
             },
+            "transfer": {"fetched": fetched, "reused": 0},
         })
     );
     let yaml: Value = serde_yaml_ng::from_str(&scene.ok(&["status", "--format", "yaml"])).unwrap();
@@ -137,9 +141,10 @@ fn the_status_has_the_fields_of_the_schema() {
         format!(
             "  deployed (boots next)\n    Image       {} (unverified)\n    Digest      {}\n    \
              Version     1 (2026-01-01T00:00:00Z)\n    Commit      {checksum}.0\n    \
-             Stateroot   default\n",
+             Stateroot   default\n    Fetched     {}, 0 B reused\n",
             scene.image_name("os"),
             os("1", "").digest(),
+            bowline::sys::amount::bytes(fetched),
         )
     );
 }
