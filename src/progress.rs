@@ -72,7 +72,8 @@ pub enum Event {
         bytes_to_fetch: u64,
         /// Bytes of layers that are already here.
         bytes_present: u64,
-        /// Bytes of the layers to fetch that need not come, since the files in them are here.
+        /// Bytes of the layers to fetch that need not come, since files that are here have them or
+        /// an interrupted pull has fetched them.
         bytes_reused: u64,
     },
     /// A layer's transfer begins.

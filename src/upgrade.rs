@@ -164,6 +164,7 @@ async fn look(sysroot: &Sysroot, request: &Request) -> Result<Report> {
                     Ok(Report::Available {
                         summary,
                         cost,
+                        layers: pull::steps_of_stored(&record),
                         outlook: look_ahead(sysroot, &plan),
                         remember,
                     })
@@ -181,6 +182,7 @@ async fn look(sysroot: &Sysroot, request: &Request) -> Result<Report> {
             Ok(Report::Available {
                 summary,
                 cost: Cost::of(&plan),
+                layers: plan.steps(),
                 outlook: None,
                 remember: remember(&deployments, request, update),
             })

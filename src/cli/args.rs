@@ -148,7 +148,7 @@ pub struct UpgradeArgs {
 
     /// Do what the settings in /etc/bowline say, if the network and the power supply allow it;
     /// exit with 75 if not. This is what bowline-upgrade.timer runs
-    #[arg(long, conflicts_with_all = ["check", "download_only", "apply", "format"])]
+    #[arg(long, conflicts_with_all = ["check", "plan", "download_only", "apply", "format"])]
     pub unattended: bool,
 
     /// How to fetch.
@@ -159,9 +159,14 @@ pub struct UpgradeArgs {
 /// How far `rebase` and `upgrade` go.
 #[derive(Debug, Clone, Copy, Default, Args)]
 pub struct ModeArgs {
-    /// Only print what would change; fetch manifest and config, no layer
+    /// Only print what would change, and remember it for `bowline status`; fetch manifest, config and
+    /// tables of contents, no layer
     #[arg(long, conflicts_with_all = ["download_only", "apply"])]
     pub check: bool,
+
+    /// The same, with what would be done about each layer
+    #[arg(long, conflicts_with_all = ["download_only", "apply"])]
+    pub plan: bool,
 
     /// Fetch the image into the repository, but do not deploy it
     #[arg(long, conflicts_with = "apply")]

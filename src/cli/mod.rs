@@ -23,6 +23,7 @@ mod render_etc;
 mod render_json;
 mod render_lines;
 mod render_not_applied;
+mod render_plan;
 mod render_report;
 mod render_report_json;
 mod render_status;

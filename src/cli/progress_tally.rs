@@ -30,7 +30,7 @@ pub struct Planned {
     pub layers_present: usize,
     /// Bytes of the layers that are here already.
     pub bytes_present: u64,
-    /// Bytes of the others in files that are here.
+    /// Bytes of the others that files that are here have, or that an interrupted pull has fetched.
     pub bytes_reused: u64,
 }
 
@@ -41,7 +41,7 @@ impl Planned {
         let mut bytes = text::bytes(self.bytes);
         if self.bytes_reused > 0 {
             let reused = text::bytes(self.bytes_reused);
-            bytes = format!("{bytes} ({reused} in files that are here)");
+            bytes = format!("{bytes} ({reused} more is reused)");
         }
         let present = format!(
             "{} ({}) already here",
@@ -260,7 +260,7 @@ mod tests {
         planned.bytes_reused = 7000;
         assert_eq!(
             planned.describe(),
-            "Fetching 2 layers, 5 B (7.0 kB in files that are here)"
+            "Fetching 2 layers, 5 B (7.0 kB more is reused)"
         );
     }
 

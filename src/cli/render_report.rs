@@ -126,7 +126,7 @@ fn here(cost: &Cost) -> String {
     let layers = format!("{} here", text::bytes(cost.bytes_present));
     match cost.bytes_reused {
         0 => layers,
-        files => format!("{layers}, {} in files that are here", text::bytes(files)),
+        reused => format!("{layers}, {} of the others reused", text::bytes(reused)),
     }
 }
 

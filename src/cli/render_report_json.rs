@@ -6,6 +6,7 @@ use std::path::Path;
 use serde::Serialize;
 use serde_json::{Value, json};
 
+use super::render_plan;
 use crate::deploy::outlook::way_out;
 use crate::deploy::{Method, Outlook};
 use crate::etc_merge::{ConflictKind, Default, Outcome, Preview};
@@ -24,6 +25,7 @@ pub struct Answer {
     version: Option<String>,
     timestamp: Option<String>,
     fetch: Option<Value>,
+    layers: Option<Vec<Value>>,
     deployment: Option<Value>,
     etc: Option<Value>,
     var_left_behind: Vec<String>,
@@ -31,8 +33,9 @@ pub struct Answer {
     bad: Option<BadImage>,
 }
 
-/// Puts a report into its form for programs. `missed` is what an earlier run staged in vain.
-pub fn answer(report: &Report, missed: Option<NotApplied>) -> Answer {
+/// Puts a report into its form for programs. `missed` is what an earlier run staged in vain; with
+/// `plan`, it tells what would be done about each layer.
+pub fn answer(report: &Report, missed: Option<NotApplied>, plan: bool) -> Answer {
     let (result, summary, cost, deployment, outlook) = match report {
         Report::Unchanged {
             summary,
@@ -71,6 +74,7 @@ pub fn answer(report: &Report, missed: Option<NotApplied>) -> Answer {
     };
     Answer {
         fetch: cost.map(fetch),
+        layers: layers(report).filter(|_| plan),
         deployment: deployment.map(id),
         etc: outlook.map(etc),
         var_left_behind: outlook
@@ -89,6 +93,7 @@ fn of(result: &'static str, summary: &Summary) -> Answer {
         version: summary.version.clone(),
         timestamp: summary.created.clone(),
         fetch: None,
+        layers: None,
         deployment: None,
         etc: None,
         var_left_behind: Vec::new(),
@@ -101,6 +106,13 @@ const fn unchanged(slot: Slot) -> &'static str {
     match slot {
         Slot::Staged => "stagedAlready",
         Slot::Booted | Slot::Rollback | Slot::Other => "unchanged",
+    }
+}
+
+fn layers(report: &Report) -> Option<Vec<Value>> {
+    match report {
+        Report::Available { layers, .. } => Some(render_plan::values(layers)),
+        _ => None,
     }
 }
 

@@ -7,8 +7,8 @@ use anyhow::{Context as _, Result};
 
 use super::args::{FetchArgs, Format, ModeArgs, UpgradeArgs};
 use super::{
-    Context, Outcome, reboot, render_not_applied, render_report, render_report_json, unattended,
-    verdict,
+    Context, Outcome, reboot, render_not_applied, render_plan, render_report, render_report_json,
+    unattended, verdict,
 };
 use crate::host::{self, NotApplied};
 use crate::progress::ProgressSink;
@@ -55,13 +55,17 @@ pub fn carry_out(wanted: &Wanted<'_>, context: &Context) -> Result<Report> {
     if wanted.mode.apply {
         reboot::check(context)?;
     }
-    let (report, missed) = match wanted.mode.check {
+    let only_look = wanted.mode.check || wanted.mode.plan;
+    let (report, missed) = match only_look {
         true => check(wanted, context)?,
         false => deploy(wanted, context)?,
     };
-    let answer = || render_report_json::answer(&report, missed);
+    let answer = || render_report_json::answer(&report, missed, wanted.mode.plan);
     match wanted.mode.format {
-        Format::Human if wanted.mode.check => context.print(&render_report::report(&report))?,
+        Format::Human if only_look => {
+            context.print(&render_report::report(&report))?;
+            context.print(&layers(wanted, &report))?;
+        }
         Format::Human => context.say(&render_report::report(&report))?,
         Format::Yaml => {
             let text = serde_yaml_ng::to_string(&answer()).context("Writing YAML")?;
@@ -76,6 +80,14 @@ pub fn carry_out(wanted: &Wanted<'_>, context: &Context) -> Result<Report> {
         reboot::reboot(context)?;
     }
     Ok(report)
+}
+
+/// What would be done about each layer, where that is wanted.
+fn layers(wanted: &Wanted<'_>, report: &Report) -> String {
+    match report {
+        Report::Available { layers, .. } if wanted.mode.plan => render_plan::human(layers),
+        _ => String::new(),
+    }
 }
 
 /// What came of it, and what an earlier run staged in vain.

@@ -10,9 +10,11 @@ mod plan;
 mod prepare;
 mod resume;
 mod run;
+mod steps;
 mod stream;
 
 pub use import::LayerFailure;
 pub use plan::{LayerState, PlannedLayer, PullPlan};
 pub use prepare::{Prepared, PullOptions, Unsuitable, compare, prepare};
 pub use run::run;
+pub use steps::{Action, LayerStep, steps_of_stored};

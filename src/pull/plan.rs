@@ -8,6 +8,7 @@ use super::chunked::Parts;
 use crate::image::{
     ImageConfig, ImageLayout, ImageReference, Layer, LayerKind, LayoutError, Manifest,
 };
+use crate::repo::kept::Piece;
 use crate::repo::{Inventory, StoredLayer};
 
 /// What is to be done about a layer.
@@ -32,6 +33,10 @@ pub struct PlannedLayer {
     pub state: LayerState,
     /// Where it must be fetched: which parts of it, and what of it is here.
     pub parts: Option<Arc<Parts>>,
+    /// Bytes of its table of contents, where that was fetched to know that.
+    pub listed: u64,
+    /// Bytes of what must be fetched that an interrupted pull has fetched.
+    pub kept: u64,
 }
 
 impl PartialEq for PlannedLayer {
@@ -52,6 +57,44 @@ impl PlannedLayer {
             LayerState::Present(commit) | LayerState::Reuse(commit) => Some(commit),
             LayerState::Fetch | LayerState::SameAs(_) => None,
         }
+    }
+
+    /// Bytes to fetch, as far as the manifest gives its size.
+    pub fn to_fetch(&self) -> u64 {
+        let needed = self.parts.as_ref().map(|parts| parts.to_fetch);
+        let needed = needed.or(self.layer.descriptor.size).unwrap_or(0);
+        match self.is_missing() {
+            true => needed.saturating_sub(self.kept),
+            false => 0,
+        }
+    }
+
+    /// Bytes that need not come, since files that are here have them.
+    pub fn reused(&self) -> u64 {
+        let parts = self.parts.as_ref().filter(|_| self.is_missing());
+        parts.map_or(0, |parts| parts.reused)
+    }
+
+    /// Counts on what is kept of its blob, which `length` knows. Goes on with the whole blob where
+    /// that costs less than its parts.
+    fn count_on(&mut self, length: impl Fn(&Piece) -> u64) {
+        let blob = &self.layer.descriptor;
+        let whole = blob
+            .size
+            .map(|size| (size, length(&Piece::whole(&blob.digest, size))));
+        let parts = self.parts.as_ref().map(|parts| {
+            let kept = length(&Piece::ranges(&blob.digest, &parts.ranges));
+            (parts.to_fetch, kept)
+        });
+        let left = |(size, kept): (u64, u64)| size.saturating_sub(kept);
+        self.kept = match (whole, parts) {
+            (Some(whole), Some(parts)) if whole.1 > 0 && left(whole) < left(parts) => {
+                self.parts = None;
+                whole.1
+            }
+            (_, Some(parts)) => parts.1,
+            (whole, None) => whole.map_or(0, |whole| whole.1),
+        };
     }
 
     /// Fetches it although it seems to be here.
@@ -96,6 +139,8 @@ impl PullPlan {
                 layer: layer.clone(),
                 state,
                 parts: None,
+                listed: 0,
+                kept: 0,
             }
         });
         let mut layers: Vec<_> = layers.collect();
@@ -133,24 +178,24 @@ impl PullPlan {
 
     /// Bytes to fetch, as far as the manifest gives sizes.
     pub fn bytes_to_fetch(&self) -> u64 {
-        let missing = self.layers.iter().filter(|l| l.is_missing());
-        let bytes = missing.filter_map(|l| match &l.parts {
-            Some(parts) => Some(parts.to_fetch),
-            None => l.layer.descriptor.size,
-        });
-        bytes.sum()
+        self.layers.iter().map(PlannedLayer::to_fetch).sum()
     }
 
-    /// Bytes of the layers to fetch that need not come, since the files in them are here.
+    /// Bytes of the layers to fetch that need not come, since files that are here have them or an
+    /// interrupted pull has fetched them.
     pub fn bytes_reused(&self) -> u64 {
-        let missing = self.layers.iter().filter(|l| l.is_missing());
-        missing.filter_map(|l| Some(l.parts.as_ref()?.reused)).sum()
+        self.layers.iter().map(|l| l.reused() + l.kept).sum()
     }
 
     /// Bytes that were fetched already, to know which bytes to fetch.
     pub fn bytes_listed(&self) -> u64 {
-        let parts = self.layers.iter().filter_map(|l| l.parts.as_ref());
-        parts.map(|parts| parts.listed).sum()
+        self.layers.iter().map(|l| l.listed).sum()
+    }
+
+    /// Counts on what interrupted pulls have kept of the layers to fetch, which `length` knows.
+    pub fn count_on_kept(&mut self, length: impl Fn(&Piece) -> u64) {
+        let missing = self.layers.iter_mut().filter(|l| l.is_missing());
+        missing.for_each(|layer| layer.count_on(&length));
     }
 
     /// Compressed bytes of layers that are here already; each blob counts once.

@@ -116,7 +116,8 @@ pub async fn prepare(
     Ok(Prepared::Ready(Box::new(plan)))
 }
 
-/// Finds out what of the missing layers is here all the same, for a plan that has been accepted.
+/// Finds out what of the missing layers is here all the same, in files or kept by interrupted pulls,
+/// for a plan that has been accepted.
 /// Fetches the tables of contents of layers that have them; what it learns goes into the plan.
 pub async fn compare(
     repo: &Repo,
@@ -125,6 +126,9 @@ pub async fn compare(
     progress: &Arc<dyn ProgressSink>,
 ) -> Result<()> {
     chunked::plan(repo, source, plan, progress).await;
+    if let Ok(kept) = repo.found_blobs() {
+        plan.count_on_kept(|piece| kept.length(piece));
+    }
     check_space(repo, plan, plan.bytes_to_fetch())
 }
 

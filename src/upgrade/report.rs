@@ -9,7 +9,7 @@ use crate::health::BadImage;
 use crate::host;
 use crate::image::{Digest, ImageConfig, Manifest, OstreeImageReference};
 use crate::progress::ProgressSink;
-use crate::pull::PullPlan;
+use crate::pull::{LayerStep, PullPlan};
 use crate::repo::{ImageRecord, Transfer};
 use crate::sysroot::{CachedUpdate, DeploymentId, Slot};
 use crate::transport::SourceOptions;
@@ -92,7 +92,8 @@ pub struct Cost {
     pub bytes_to_fetch: u64,
     /// Bytes of the layers that are here.
     pub bytes_present: u64,
-    /// Bytes of the others that need not come, since the files in them are here.
+    /// Bytes of the others that need not come, since files that are here have them or an interrupted
+    /// pull has fetched them.
     pub bytes_reused: u64,
 }
 
@@ -132,6 +133,8 @@ pub enum Report {
         summary: Summary,
         /// What a pull would fetch.
         cost: Cost,
+        /// What it would do about each layer.
+        layers: Vec<LayerStep>,
         /// What it means for the host's own files, where the image is here already.
         outlook: Option<Outlook>,
         /// What to remember about it, and beside which commit.
@@ -203,7 +206,7 @@ impl Cost {
         Self {
             layers: plan.layers.len(),
             layers_to_fetch: plan.layers_to_fetch(),
-            bytes_to_fetch: plan.bytes_to_fetch(),
+            bytes_to_fetch: plan.bytes_to_fetch() + plan.bytes_listed(),
             bytes_present: plan.bytes_present(),
             bytes_reused: plan.bytes_reused(),
         }

@@ -342,3 +342,72 @@ fn a_second_bowline_is_told_to_wait() {
     drop(held);
     scene.ok(&["rebase", &scene.image_name("os")]);
 }
+
+#[test]
+fn a_plan_tells_what_is_done_about_each_layer() {
+    let Some(_turn) = turn() else {
+        return;
+    };
+    let scene = Scene::new();
+    let name = scene.image_name("os");
+    scene.publish(&os("1", ""), "os");
+    scene.ok(&["rebase", &name]);
+    let said = scene.ok(&["upgrade", "--plan"]);
+    assert!(said.starts_with("No change: "), "{said}");
+    scene.publish(&os("2", "file /usr/bin/new 0 0 755 new"), "os");
+    let before = scene.state();
+    let checked = scene.ok(&["upgrade", "--check"]);
+    let said = scene.ok(&["upgrade", "--plan"]);
+    let table = said.strip_prefix(&checked).unwrap();
+    let mut lines = table.lines().skip(1);
+    let header: Vec<_> = lines.next().unwrap().split_whitespace().collect();
+    assert_eq!(
+        header,
+        ["LAYER", "DIGEST", "KIND", "SIZE", "WHAT", "IS", "DONE"]
+    );
+
+    let answer = scene.ok(&["upgrade", "--plan", "--format", "json"]);
+    let answer: Value = serde_json::from_str(&answer).unwrap();
+    let layers = answer["layers"].as_array().unwrap();
+    let sum = |key: &str| layers.iter().map(|l| l[key].as_u64().unwrap()).sum::<u64>();
+    assert_eq!(sum("bytesToFetch"), answer["fetch"]["bytesToFetch"]);
+    assert_eq!(sum("bytesReused") + sum("bytesKept"), 0);
+    let mut fetched = 0;
+    for (number, layer) in layers.iter().enumerate() {
+        let line = lines.next().unwrap();
+        assert_eq!(layer["number"], number + 1);
+        assert_eq!(layer["kind"], if number == 0 { "base" } else { "chunk" });
+        let fetch = layer["action"] == "fetch";
+        assert!(fetch || layer["action"] == "present", "{layer}");
+        assert_eq!(
+            layer["bytesToFetch"],
+            if fetch {
+                layer["size"].clone()
+            } else {
+                json!(0)
+            }
+        );
+        assert_eq!(line.contains("fetched whole, "), fetch, "{line}");
+        assert_eq!(line.ends_with("  here"), !fetch, "{line}");
+        fetched += usize::from(fetch);
+    }
+    assert_eq!(fetched, answer["fetch"]["layersToFetch"]);
+    let sums = format!("{} layers, {fetched} of them to fetch: ", layers.len());
+    assert!(lines.next().unwrap().starts_with(&sums), "{table}");
+    assert_eq!((scene.state(), lines.next()), (before, None));
+
+    let checked = scene.ok(&["upgrade", "--check", "--format", "json"]);
+    let checked: Value = serde_json::from_str(&checked).unwrap();
+    assert_eq!(checked["layers"], Value::Null);
+    let status = scene.status();
+    let cached = &status["status"]["otherDeployments"][0]["cachedUpdate"];
+    assert_eq!(cached["version"], "2");
+    // What is here already, and not deployed.
+    scene.ok(&["upgrade", "--download-only"]);
+    let said = scene.ok(&["rebase", "--plan", &name]);
+    assert_eq!(said.matches("  here\n").count(), layers.len(), "{said}");
+    for other in ["--apply", "--download-only", "--unattended"] {
+        let output = scene.run(&["upgrade", "--plan", other]);
+        assert_eq!(output.status.code(), Some(2), "{other}");
+    }
+}

@@ -7,6 +7,7 @@ mod damaged;
 mod derived;
 mod encapsulated;
 mod hostile;
+mod promised;
 mod resumed;
 mod support;
 mod umoci;

@@ -18,7 +18,7 @@ use crate::support::Place;
 
 const SIZE: u64 = 4 << 20;
 /// Where the transfer breaks off.
-const CUT: u64 = 3 << 20;
+pub const CUT: u64 = 3 << 20;
 
 /// An image of one ordinary layer.
 fn image_in(compression: Compression) -> Image {
@@ -30,7 +30,7 @@ fn image_in(compression: Compression) -> Image {
     ImageBuilder::default().layer(layer).build()
 }
 
-fn image() -> Image {
+pub fn image() -> Image {
     image_in(Compression::Gzip)
 }
 
@@ -45,23 +45,23 @@ fn encapsulated() -> Image {
 }
 
 /// Digest and size of an image's largest blob.
-fn largest(image: &Image) -> (Digest, u64) {
+pub fn largest(image: &Image) -> (Digest, u64) {
     let blobs = image.blobs.iter();
     let (digest, bytes) = blobs.max_by_key(|(_, bytes)| bytes.len()).unwrap();
     (*digest, bytes.len() as u64)
 }
 
 /// A pull that came to its end `after` so many bytes of a layer.
-struct Interrupted {
-    scene: Scene,
-    imgref: ImageReference,
+pub struct Interrupted {
+    pub scene: Scene,
+    pub imgref: ImageReference,
     image: Image,
     /// Where the bytes of the layer are kept.
     kept: PathBuf,
 }
 
 impl Interrupted {
-    fn new(image: Image) -> Self {
+    pub fn new(image: Image) -> Self {
         let scene = Scene::new("bare-user");
         let imgref = scene.serve(&image, "1");
         let blob = largest(&image).0;
@@ -101,7 +101,7 @@ fn interrupt(scene: &Scene, imgref: &ImageReference, blob: &Digest, cut: u64, ti
     registry.clear_faults();
 }
 
-fn kept_dir(scene: &Scene) -> PathBuf {
+pub fn kept_dir(scene: &Scene) -> PathBuf {
     scene.place.repo_path().join("extensions/bowline/blobs")
 }
 

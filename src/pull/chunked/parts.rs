@@ -60,6 +60,12 @@ impl Contents {
         })
     }
 
+    /// Bytes that were fetched.
+    pub fn listed(&self) -> u64 {
+        let listed = self.chunked.bytes();
+        listed.end - listed.start
+    }
+
     /// Adds the sizes of files whose objects must be found by their content.
     pub fn sizes(&self, sizes: &mut HashSet<u64>) -> Result<()> {
         if self.kind == LayerKind::Derived {
@@ -93,10 +99,8 @@ impl Contents {
             ensure!(ranges.len() <= MAX_RANGES, "it is in too many parts");
             table.push(&row)?;
         }
-        let listed = self.chunked.bytes();
         Ok(Parts {
             to_fetch: ranges.iter().map(|r| r.end - r.start).sum(),
-            listed: listed.end - listed.start,
             spool: self.spool,
             chunked: self.chunked,
             table: table.finish()?,
@@ -117,8 +121,6 @@ pub struct Parts {
     pub ranges: Vec<Range<u64>>,
     /// Bytes that must be fetched.
     pub to_fetch: u64,
-    /// Bytes that were fetched to know that.
-    pub listed: u64,
     /// Bytes of the blob whose content is here already.
     pub reused: u64,
     /// Files whose content is here already.

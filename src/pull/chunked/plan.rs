@@ -53,7 +53,10 @@ pub async fn plan(
     let mut fetched = stream::iter(fetched).buffer_unordered(AT_ONCE);
     while let Some((layer, result)) = fetched.next().await {
         match result {
-            Ok(found) => contents.push((layer.index, found)),
+            Ok(found) => {
+                plan.layers[layer.index].listed = found.listed();
+                contents.push((layer.index, found));
+            }
             Err(error) => {
                 whole(plan, &layer, &error, progress);
                 // It will be the same for the others.
