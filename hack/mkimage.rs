@@ -19,9 +19,9 @@ usage: mkimage rootfs DIR VERSION REPO LAYOUT TAG [LINES]
      | mkimage zstd DIR VERSION REPO LAYOUT TAG
      | mkimage ordinary DIR VERSION REPO LAYOUT TAG
      | mkimage tiny VERSION LAYOUT TAG
-     | mkimage many FILES LAYOUT TAG";
+     | mkimage many FILES LAYOUT TAG [FILES-PER-LAYER]";
 
-/// Files in one layer of an image with many.
+/// Files in one layer of an image with many, unless it is said.
 const FILES_PER_LAYER: usize = 50_000;
 
 fn main() -> Result<()> {
@@ -48,7 +48,14 @@ fn main() -> Result<()> {
             write(&image, version, layout.as_ref(), tag)
         }
         ["tiny", version, layout, tag] => tiny(version, layout.as_ref(), tag),
-        ["many", files, layout, tag] => write(&many(files.parse()?)?, "1", layout.as_ref(), tag),
+        ["many", files, layout, tag] => {
+            let image = many(files.parse()?, FILES_PER_LAYER)?;
+            write(&image, "1", layout.as_ref(), tag)
+        }
+        ["many", files, layout, tag, per_layer] => {
+            let image = many(files.parse()?, per_layer.parse()?)?;
+            write(&image, "1", layout.as_ref(), tag)
+        }
         _ => bail!(USAGE),
     }
 }
@@ -75,12 +82,12 @@ fn repository(path: &Path) -> Result<ostree::Repo> {
 }
 
 /// A system of a few files, and ordinary layers with that many small ones, all different.
-fn many(files: usize) -> Result<ImageBuilder> {
+fn many(files: usize, per_layer: usize) -> Result<ImageBuilder> {
     let fixture = Fixture::new()?;
     let commit = fixture.commit(OS)?;
     let mut image = Encapsulation::default().image(fixture.repo(), &commit)?;
-    for start in (0..files).step_by(FILES_PER_LAYER) {
-        let numbers = start..files.min(start + FILES_PER_LAYER);
+    for start in (0..files).step_by(per_layer) {
+        let numbers = start..files.min(start + per_layer);
         let lines = numbers.map(|n| {
             let (dir, size) = (n / 500, 100 + n * 37 % 4000);
             format!("data usr/lib/many/{dir}/{n} 0 0 644 {size} {n}\n")

@@ -6,10 +6,13 @@ use anyhow::{Context, Result};
 use ostree::glib::prelude::*;
 use ostree::glib::{Bytes, Variant, VariantDict, VariantTy};
 
-use super::gvariant::{self, DirTree, Malformed};
+use super::derived_tree::CommitTree;
+use super::digests::Digests;
+use super::dirtree::write_flat;
+use super::gvariant::{self, Malformed};
+use super::import_ostree::twice;
 use super::layer_stage::LayerStage;
 use super::object::{ObjectKind, S_IFDIR};
-use super::tree::{Dir, TreeWriter};
 use crate::image::Digest;
 
 /// Metadata key with the version of what imported a layer or image.
@@ -94,17 +97,18 @@ pub fn write_with_metadata(
 }
 
 /// Writes the commit of a chunk layer: a flat directory of its objects. The same objects give the
-/// same commit, always.
-pub fn write_chunk(
-    stage: &mut LayerStage,
-    files: impl IntoIterator<Item = Digest>,
-) -> Result<Digest> {
-    let files = files.into_iter().map(|file| (file.hex(), file)).collect();
-    let tree = DirTree {
-        files,
-        dirs: Vec::new(),
-    };
-    let tree = stage.metadata(ObjectKind::DirTree, &tree.serialize());
+/// same commit, always. An object that came twice is an error.
+pub fn write_chunk(stage: &mut LayerStage, files: Digests) -> Result<Digest> {
+    let count = files.len();
+    let tree = stage.stream(ObjectKind::DirTree, |out| {
+        let mut last = None;
+        write_flat(out, count, |each| {
+            files.sorted(|file| match last.replace(file) == Some(file) {
+                true => Err(twice(file)),
+                false => Ok(each(file)?),
+            })
+        })
+    });
     let tree = tree.context("Writing a directory tree")?;
     let meta = gvariant::metadata(0, 0, S_IFDIR | 0o755, &Vec::new());
     let meta = stage
@@ -114,37 +118,21 @@ pub fn write_chunk(
 }
 
 /// Writes the commit of an ordinary layer.
-pub fn write_derived(
-    stage: &mut LayerStage,
-    root: &Dir,
-    dropped: &[(String, u32)],
-) -> Result<Digest> {
-    let tree = root.write(stage)?;
+pub fn write_derived(stage: &mut LayerStage, tree: &CommitTree) -> Result<Digest> {
     let mut metadata = vec![(META_IMPORTER, IMPORTER.to_variant())];
-    if !dropped.is_empty() {
+    if !tree.dropped.is_empty() {
         let dict = VariantDict::new(None);
-        for (name, count) in dropped {
+        for (name, count) in &tree.dropped {
             dict.insert_value(name, &count.to_variant());
         }
         metadata.push((META_DROPPED, dict.end()));
     }
-    write(
-        stage,
-        &CommitInfo {
-            metadata,
-            ..CommitInfo::default()
-        },
-        tree,
-        root.meta,
-    )
+    let info = CommitInfo {
+        metadata,
+        ..CommitInfo::default()
+    };
+    write(stage, &info, tree.tree, tree.meta)
 }
 
 /// Metadata key of a layer's commit: how many entries were dropped per top-level name (`a{sv}`).
 pub const META_DROPPED: &str = "bowline.dropped-paths";
-
-impl TreeWriter for LayerStage {
-    fn write_dirtree(&mut self, data: &[u8]) -> Result<Digest> {
-        self.metadata(ObjectKind::DirTree, data)
-            .context("Writing a directory tree")
-    }
-}

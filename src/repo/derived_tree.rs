@@ -1,5 +1,5 @@
 //! The tree of an ordinary layer, entry by entry, in any order. Paths and objects come in; a tree
-//! with the paths that an ostree commit has goes out. Pure: objects are only checksums here.
+//! with the paths that an ostree commit has goes out. Files are only checksums here.
 //!
 //! ```text
 //! usr/**          stays                 run tmp proc sys dev   the directory stays, empty
@@ -8,14 +8,17 @@
 //!                 usr/share/factory/var
 //! ```
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::LayerError;
-use super::tree::{Dir, Node};
+use super::dirtree::Entry;
+use super::object::ObjectKind;
+use super::open_dirs::OpenDirs;
+use super::tree::{Content, Dir, Entries, Node, TreeStore, parse};
 use crate::image::Digest;
 
 const EMPTIED: [&str; 5] = ["run", "tmp", "proc", "sys", "dev"];
-/// Most names that one layer may hold or wait for: they are kept in memory.
+/// Most names that one layer may hold or wait for.
 const MAX_NAMES: usize = 4 << 20;
 /// Whether a base without a writable root may have this name at the top of a layer's commit.
 pub fn is_everywhere(name: &str) -> bool {
@@ -34,61 +37,108 @@ pub struct PathRules {
     pub retain_var: bool,
 }
 
-/// A layer's entries so far, under the paths of the archive.
+/// A layer's entries so far, under the paths of the archive. Directories that the archive has left
+/// are in the store; they are read again when it comes back to them.
 #[derive(Debug)]
 pub struct DerivedTree {
     root: Dir,
     /// Metadata of directories that only their content implies.
     default_meta: Digest,
     /// Hard links whose target has not come yet: link, target.
-    waiting: Vec<(Vec<String>, Vec<String>)>,
+    waiting: Vec<(Box<str>, Box<str>)>,
     names: usize,
+    dirs: OpenDirs,
+    /// Objects that hard links expect in the repository.
+    expected: BTreeSet<Digest>,
+}
+
+/// The tree of a layer's commit.
+#[derive(Debug, PartialEq, Eq)]
+pub struct CommitTree {
+    /// The dirtree object.
+    pub tree: Digest,
+    /// The dirmeta object.
+    pub meta: Digest,
+    /// How many entries were left out per top-level name.
+    pub dropped: BTreeMap<String, u32>,
+    /// Objects that were put into the store and may not be in the tree.
+    pub doubtful: BTreeSet<(Digest, ObjectKind)>,
+    /// File objects that must be in the repository if they are in the tree.
+    pub expected: BTreeSet<Digest>,
 }
 
 impl DerivedTree {
     /// An empty tree.
-    pub const fn new(default_meta: Digest) -> Self {
+    pub fn new(default_meta: Digest) -> Self {
         Self {
             root: Dir::empty(default_meta),
             default_meta,
             waiting: Vec::new(),
             names: 0,
+            dirs: OpenDirs::default(),
+            expected: BTreeSet::new(),
         }
     }
 
     /// Takes a directory; what is in it already stays.
-    pub fn directory(&mut self, path: &[String], meta: Digest) -> Result<(), LayerError> {
+    pub fn directory(
+        &mut self,
+        store: &mut dyn TreeStore,
+        path: &[String],
+        meta: Digest,
+    ) -> Result<(), LayerError> {
         let Some((name, parents)) = path.split_last() else {
             self.root.meta = meta;
             return Ok(());
         };
-        match self.parent(parents)?.get_mut(name) {
-            Some(Node::Dir(dir)) => dir.meta = meta,
-            _ => drop(
-                self.parent(parents)?
-                    .insert(name.clone(), Node::Dir(Dir::empty(meta))),
-            ),
+        if let Some(Node::Dir(dir)) = self.parent(store, parents)?.get_mut(name.as_str()) {
+            dir.meta = meta;
+            return Ok(());
         }
-        Ok(())
+        self.insert(store, path, Node::Dir(Box::new(Dir::empty(meta))))
     }
 
     /// Takes a file or symbolic link; it replaces what stood there.
-    pub fn file(&mut self, path: &[String], object: Digest) -> Result<(), LayerError> {
+    pub fn file(
+        &mut self,
+        store: &mut dyn TreeStore,
+        path: &[String],
+        object: Digest,
+    ) -> Result<(), LayerError> {
+        match path {
+            [] => Err(bad(path, "is the root but not a directory")),
+            _ => self.insert(store, path, Node::File(object)),
+        }
+    }
+
+    fn insert(
+        &mut self,
+        store: &mut dyn TreeStore,
+        path: &[String],
+        node: Node,
+    ) -> Result<(), LayerError> {
         let Some((name, parents)) = path.split_last() else {
-            return Err(bad(path, "is the root but not a directory"));
+            return Ok(());
         };
-        self.parent(parents)?
-            .insert(name.clone(), Node::File(object));
-        Ok(())
+        let old = self
+            .parent(store, parents)?
+            .insert(name.as_str().into(), node);
+        self.dirs.replaced(old, store)
     }
 
     /// Takes a hard link; its target may come later.
-    pub fn hard_link(&mut self, path: &[String], target: Vec<String>) -> Result<(), LayerError> {
-        match self.lookup(&target) {
-            Some(object) => self.file(path, object),
+    pub fn hard_link(
+        &mut self,
+        store: &mut dyn TreeStore,
+        path: &[String],
+        target: &[String],
+    ) -> Result<(), LayerError> {
+        match self.lookup(store, target)? {
+            Some(object) => self.file(store, path, object),
             None => {
                 self.names += path.len() + target.len();
-                self.waiting.push((path.to_vec(), target));
+                let joined = |path: &[String]| path.join("/").into_boxed_str();
+                self.waiting.push((joined(path), joined(target)));
                 self.check_names(path)
             }
         }
@@ -101,49 +151,86 @@ impl DerivedTree {
         }
     }
 
-    fn lookup(&mut self, path: &[String]) -> Option<Digest> {
-        let mut entries = self.root.built()?;
-        let (name, parents) = path.split_last()?;
-        for parent in parents {
-            entries = match entries.get_mut(parent)? {
-                Node::Dir(dir) => dir.built()?,
-                Node::File(_) => return None,
+    fn lookup(
+        &mut self,
+        store: &dyn TreeStore,
+        path: &[String],
+    ) -> Result<Option<Digest>, LayerError> {
+        let mut path = path;
+        let mut dir = &mut self.root;
+        while let [name, rest @ ..] = path {
+            match dir.content {
+                Content::Settled(tree) if self.dirs.may_look() => {
+                    return self.find(store, tree, path);
+                }
+                _ => {}
+            }
+            dir = match (self.dirs.open(dir, store)?.get_mut(name.as_str()), rest) {
+                (Some(Node::File(object)), []) => return Ok(Some(*object)),
+                (Some(Node::Dir(dir)), _) => dir,
+                _ => return Ok(None),
             };
+            path = rest;
         }
-        match entries.get(name)? {
-            Node::File(object) => Some(*object),
-            Node::Dir(_) => None,
-        }
+        Ok(None)
     }
 
-    fn parent(&mut self, path: &[String]) -> Result<&mut BTreeMap<String, Node>, LayerError> {
-        let meta = self.default_meta;
+    /// The file object at a path below a stored directory.
+    fn find(
+        &mut self,
+        store: &dyn TreeStore,
+        mut tree: Digest,
+        mut path: &[String],
+    ) -> Result<Option<Digest>, LayerError> {
+        while let [name, rest @ ..] = path {
+            let data = store.read_tree(tree)?;
+            let entries = parse(tree, &data)?;
+            self.dirs.looked(entries.len());
+            match (entries.find(name), rest) {
+                (Some(Entry::File(_, file)), []) => return Ok(Some(Digest::from_bytes(*file))),
+                (Some(Entry::Dir(_, below, _)), _) => tree = Digest::from_bytes(*below),
+                _ => return Ok(None),
+            }
+            path = rest;
+        }
+        Ok(None)
+    }
+
+    fn parent(
+        &mut self,
+        store: &mut dyn TreeStore,
+        path: &[String],
+    ) -> Result<&mut Entries, LayerError> {
         // The child that the caller is about to insert.
         self.names += 1;
         self.check_names(path)?;
-        let names = &mut self.names;
+        self.dirs.settle_if_many(&mut self.root, path, store)?;
         let mut dir = &mut self.root;
         for name in path {
-            let entries = dir.built().ok_or_else(|| bad(path, "is not a directory"))?;
-            let node = entries.entry(name.clone()).or_insert_with(|| {
-                *names += 1;
-                Node::Dir(Dir::empty(meta))
-            });
-            dir = match node {
-                Node::Dir(dir) => dir,
-                Node::File(_) => return Err(bad(path, "is a directory, but also a file")),
+            let entries = self.dirs.open(dir, store)?;
+            if !entries.contains_key(name.as_str()) {
+                self.names += 1;
+                let new = Node::Dir(Box::new(Dir::empty(self.default_meta)));
+                entries.insert(name.as_str().into(), new);
+                self.dirs.replaced(None, store)?;
+            }
+            let entries = self.dirs.open(dir, store)?;
+            dir = match entries.get_mut(name.as_str()) {
+                Some(Node::Dir(dir)) => dir,
+                _ => return Err(bad(path, "is a directory, but also a file")),
             };
         }
-        dir.built().ok_or_else(|| bad(path, "is not a directory"))
+        self.dirs.open(dir, store)
     }
 
-    /// Resolves the links that waited. A target in the base's repository is known by its name.
-    pub fn resolve_links(&mut self) -> Result<(), LayerError> {
+    /// Resolves the links that waited, at the end of the layer. A target in the base's repository is
+    /// known by its name.
+    pub fn resolve_links(&mut self, store: &mut dyn TreeStore) -> Result<(), LayerError> {
         for _ in 0..MAX_LINK_ROUNDS {
             let before = self.waiting.len();
             for (path, target) in std::mem::take(&mut self.waiting) {
-                match self.lookup(&target).or_else(|| object_in_path(&target)) {
-                    Some(object) => self.file(&path, object)?,
+                match self.resolve(store, &split(&target))? {
+                    Some(object) => self.file(store, &split(&path), object)?,
                     None => self.waiting.push((path, target)),
                 }
             }
@@ -152,103 +239,145 @@ impl DerivedTree {
             }
         }
         match self.waiting.first() {
-            None => Ok(()),
+            None => self.dirs.settle_all(&mut self.root, store),
             Some((path, target)) => Err(LayerError::LinkTarget {
-                path: path.join("/"),
-                target: target.join("/"),
+                path: path.to_string(),
+                target: target.to_string(),
             }),
         }
     }
 
-    /// The tree under the paths of a commit, and how many entries were dropped per top-level name.
-    pub fn into_commit_tree(
-        mut self,
-        rules: PathRules,
-    ) -> Result<(Dir, BTreeMap<String, u32>), LayerError> {
-        let mut out = Self::new(self.default_meta);
-        out.root.meta = self.root.meta;
-        let mut dropped = BTreeMap::new();
-        let top = self.root.built().map(std::mem::take).unwrap_or_default();
-        // `usr` first, so that what moves into it joins it.
-        let (usr, rest): (Vec<_>, Vec<_>) = top.into_iter().partition(|(name, _)| name == "usr");
-        for (name, mut node) in usr.into_iter().chain(rest) {
-            match name.as_str() {
-                "etc" => out.place(&["usr", "etc"], node)?,
-                "var" if !rules.retain_var => {
-                    out.place(&["usr", "share", "factory", "var"], node)?
-                }
-                "usr" | "var" => out.place(&[&name], node)?,
-                other if EMPTIED.contains(&other) => {
-                    if let Node::Dir(dir) = &mut node {
-                        dir.built().map(std::mem::take);
-                    }
-                    out.place(&[&name], node)?;
-                }
-                _ if rules.allow_nonusr => {
-                    if name == "sysroot" {
-                        forget_repository(&mut node);
-                    }
-                    out.place(&[&name], node)?;
-                }
-                _ => drop(dropped.insert(name, count(&mut node))),
-            }
+    fn resolve(
+        &mut self,
+        store: &dyn TreeStore,
+        target: &[String],
+    ) -> Result<Option<Digest>, LayerError> {
+        if let Some(object) = self.lookup(store, target)? {
+            return Ok(Some(object));
         }
-        Ok((out.root, dropped))
+        let object = object_in_path(target);
+        self.expected.extend(object);
+        Ok(object)
     }
 
-    fn place(&mut self, path: &[&str], node: Node) -> Result<(), LayerError> {
+    /// The tree under the paths of a commit.
+    pub fn into_commit_tree(
+        mut self,
+        store: &mut dyn TreeStore,
+        rules: PathRules,
+    ) -> Result<CommitTree, LayerError> {
+        let mut out = Self::new(self.default_meta);
+        out.root.meta = self.root.meta;
+        out.dirs = self.dirs;
+        let mut dropped = BTreeMap::new();
+        let top = std::mem::take(out.dirs.open(&mut self.root, store)?);
+        // `usr` first, so that what moves into it joins it.
+        let (usr, rest): (Vec<_>, Vec<_>) = top.into_iter().partition(|(name, _)| &**name == "usr");
+        for (name, mut node) in usr.into_iter().chain(rest) {
+            match &*name {
+                "etc" => out.place(store, &["usr", "etc"], node)?,
+                "var" if !rules.retain_var => {
+                    out.place(store, &["usr", "share", "factory", "var"], node)?
+                }
+                "usr" | "var" => out.place(store, &[&name], node)?,
+                other if EMPTIED.contains(&other) => {
+                    if let Node::Dir(dir) = &mut node {
+                        let empty = Dir::empty(dir.meta);
+                        let emptied = std::mem::replace(&mut **dir, empty);
+                        out.dirs.lose(Node::Dir(Box::new(emptied)), store)?;
+                    }
+                    out.place(store, &[&name], node)?;
+                }
+                _ if rules.allow_nonusr => {
+                    if &*name == "sysroot" {
+                        out.forget_repository(store, &mut node)?;
+                    }
+                    out.place(store, &[&name], node)?;
+                }
+                _ => drop(dropped.insert(name.into(), out.dirs.lose(node, store)?)),
+            }
+        }
+        let tree = out.root.settle(store)?;
+        Ok(CommitTree {
+            tree,
+            meta: out.root.meta,
+            dropped,
+            doubtful: out.dirs.into_doubtful(),
+            expected: self.expected,
+        })
+    }
+
+    fn place(
+        &mut self,
+        store: &mut dyn TreeStore,
+        path: &[&str],
+        node: Node,
+    ) -> Result<(), LayerError> {
         let path: Vec<String> = path.iter().map(|&p| p.to_owned()).collect();
         let Some((name, parents)) = path.split_last() else {
             return Ok(());
         };
-        let entries = self.parent(parents)?;
-        match (entries.get_mut(name), node) {
-            (Some(Node::Dir(below)), Node::Dir(mut above)) => join(below, &mut above),
-            (_, node) => drop(entries.insert(name.clone(), node)),
-        }
+        let below = self.parent(store, parents)?.remove(name.as_str());
+        let node = match below {
+            Some(below) => self.join(store, below, node)?,
+            None => node,
+        };
+        self.parent(store, parents)?
+            .insert(name.as_str().into(), node);
         Ok(())
     }
-}
 
-/// What a container build wrote below `sysroot/ostree/repo` of its base was needed as the target
-/// of hard links only; the host has its own repository there.
-fn forget_repository(sysroot: &mut Node) {
-    let child = |node, name| match node {
-        &mut Node::Dir(ref mut dir) => dir.built()?.get_mut(name),
-        Node::File(_) => None,
-    };
-    if let Some(Node::Dir(ostree)) = child(sysroot, "ostree") {
-        ostree.built().map(|entries| entries.remove("repo"));
+    /// Joins two nodes of one layer; `above` wins where both have a file.
+    fn join(
+        &mut self,
+        store: &mut dyn TreeStore,
+        below: Node,
+        above: Node,
+    ) -> Result<Node, LayerError> {
+        let (mut below, mut above) = match (below, above) {
+            (Node::Dir(below), Node::Dir(above)) => (below, above),
+            (below, above) => {
+                self.dirs.lose(below, store)?;
+                return Ok(above);
+            }
+        };
+        below.meta = above.meta;
+        for (name, above) in std::mem::take(self.dirs.open(&mut above, store)?) {
+            let entries = self.dirs.open(&mut below, store)?;
+            let node = match entries.remove(&name) {
+                Some(below) => self.join(store, below, above)?,
+                None => above,
+            };
+            self.dirs.open(&mut below, store)?.insert(name, node);
+        }
+        Ok(Node::Dir(below))
     }
-}
 
-/// Joins two directories of one layer; `above` wins where both have a file.
-fn join(below: &mut Dir, above: &mut Dir) {
-    below.meta = above.meta;
-    let (Some(below), Some(above)) = (below.built(), above.built()) else {
-        return;
-    };
-    for (name, node) in std::mem::take(above) {
-        match (below.get_mut(&name), node) {
-            (Some(Node::Dir(below)), Node::Dir(mut above)) => join(below, &mut above),
-            (_, node) => drop(below.insert(name, node)),
+    /// What a container build wrote below `sysroot/ostree/repo` of its base was needed as the target
+    /// of hard links only; the host has its own repository there.
+    fn forget_repository(
+        &mut self,
+        store: &dyn TreeStore,
+        sysroot: &mut Node,
+    ) -> Result<(), LayerError> {
+        let Node::Dir(sysroot) = sysroot else {
+            return Ok(());
+        };
+        let Some(Node::Dir(ostree)) = self.dirs.open(sysroot, store)?.get_mut("ostree") else {
+            return Ok(());
+        };
+        match self.dirs.open(ostree, store)?.remove("repo") {
+            Some(repo) => self.dirs.lose(repo, store).map(drop),
+            None => Ok(()),
         }
     }
 }
 
-/// How many entries a dropped node stands for: itself and all below.
-fn count(node: &mut Node) -> u32 {
-    match node {
-        Node::File(_) => 1,
-        Node::Dir(dir) => {
-            let below = dir
-                .built()
-                .into_iter()
-                .flatten()
-                .map(|(_, node)| count(node));
-            below.fold(1, u32::saturating_add)
-        }
-    }
+fn split(path: &str) -> Vec<String> {
+    path.split('/')
+        .filter(|p| !p.is_empty())
+        .map(str::to_owned)
+        .collect()
 }
 
 /// `sysroot/ostree/repo/objects/ab/cd….file`: a hard link that a container build makes to an

@@ -2,6 +2,9 @@
 
 use proptest::prelude::*;
 
+use super::super::open_dirs::named;
+use super::super::tree::memory::Trees;
+use super::super::tree::walk;
 use super::*;
 
 fn digest(text: &str) -> Digest {
@@ -25,17 +28,38 @@ enum Step {
     Link(String, String),
 }
 
-fn build(steps: &[Step]) -> DerivedTree {
+fn build(steps: &[Step], store: &mut Trees) -> DerivedTree {
     let mut tree = DerivedTree::new(digest("default"));
     for step in steps {
         match step {
-            Step::Dir(p) => tree.directory(&path(p), digest(p)).unwrap(),
-            Step::File(p) => tree.file(&path(p), digest(p)).unwrap(),
-            Step::Link(p, target) => tree.hard_link(&path(p), path(target)).unwrap(),
+            Step::Dir(p) => tree.directory(store, &path(p), digest(p)).unwrap(),
+            Step::File(p) => tree.file(store, &path(p), digest(p)).unwrap(),
+            Step::Link(p, target) => tree.hard_link(store, &path(p), &path(target)).unwrap(),
         }
     }
-    tree.resolve_links().unwrap();
+    tree.resolve_links(store).unwrap();
     tree
+}
+
+/// Every path of a tree that is written, directories with a slash behind.
+fn paths(tree: Digest, store: &Trees) -> BTreeMap<String, Digest> {
+    let mut found = BTreeMap::new();
+    collect(tree, store, "", &mut found);
+    found
+}
+
+fn collect(tree: Digest, store: &Trees, at: &str, found: &mut BTreeMap<String, Digest>) {
+    let data = store.read_tree(tree).unwrap();
+    for entry in parse(tree, &data).unwrap().entries() {
+        let path = format!("{at}/{}", entry.name());
+        match entry {
+            Entry::File(_, file) => drop(found.insert(path, Digest::from_bytes(*file))),
+            Entry::Dir(_, tree, meta) => {
+                collect(Digest::from_bytes(*tree), store, &path, found);
+                found.insert(format!("{path}/"), Digest::from_bytes(*meta));
+            }
+        }
+    }
 }
 
 proptest! {
@@ -51,9 +75,55 @@ proptest! {
             link("usr/bin/c", "usr/bin/b"), file("etc/conf"), link("etc/conf2", "./etc//conf"),
             dir("var/empty"),
         ];
-        let expected = build(&steps).into_commit_tree(RULES).unwrap();
+        let mut store = Trees::default();
+        let expected = build(&steps, &mut store).into_commit_tree(&mut store, RULES).unwrap();
         let shuffled: Vec<Step> = order.iter().map(|i| steps[*i].clone()).collect();
-        prop_assert_eq!(build(&shuffled).into_commit_tree(RULES).unwrap(), expected);
+        let found = build(&shuffled, &mut store).into_commit_tree(&mut store, RULES).unwrap();
+        prop_assert_eq!(found, expected);
+    }
+
+    /// Whenever directories are stored on the way: the tree is the same, and what is left behind
+    /// is known.
+    #[test]
+    fn stored_directories_are_as_good_as_open_ones(
+        steps in proptest::collection::vec(
+            (0..10_usize, "(usr|etc|var|run|opt)(/[ab]){1,3}", 0..4_usize, 0..20_usize), 1..60,
+        ),
+        few in 0..2_usize,
+    ) {
+        let mut store = Trees::default();
+        let (mut tree, mut model) = (DerivedTree::new(digest("default")), Model::default());
+        tree.dirs = OpenDirs::with_limit(few);
+        for (number, (kind, p, source, _)) in steps.iter().enumerate() {
+            let object = digest(&number.to_string());
+            let source = &steps[source % steps.len()].1;
+            let (took, expected) = match kind {
+                0..=3 => (tree.directory(&mut store, &path(p), object).is_ok(), model.dir(p, object)),
+                4 => match model.files.get(source).copied() {
+                    Some(same) => (
+                        tree.hard_link(&mut store, &path(p), &path(source)).is_ok(),
+                        model.file(p, same),
+                    ),
+                    None => continue,
+                },
+                _ => (tree.file(&mut store, &path(p), object).is_ok(), model.file(p, object)),
+            };
+            prop_assert_eq!(took, expected);
+        }
+        tree.resolve_links(&mut store).unwrap();
+        let rules = PathRules { allow_nonusr: true, retain_var: true };
+        let written = tree.into_commit_tree(&mut store, rules).unwrap();
+        prop_assert_eq!(paths(written.tree, &store), model.commit_paths());
+        let mut here = BTreeSet::from([(written.tree, ObjectKind::DirTree)]);
+        walk(written.tree, &store, &mut |entry| {
+            here.insert(named(entry));
+            Ok::<_, LayerError>(())
+        }).unwrap();
+        let all = store.0.keys().map(|tree| (*tree, ObjectKind::DirTree));
+        let files = model.came.iter().map(|file| (*file, ObjectKind::File));
+        for object in all.chain(files) {
+            prop_assert!(here.contains(&object) || written.doubtful.contains(&object));
+        }
     }
 
     #[test]
@@ -81,10 +151,17 @@ fn paths_land_where_an_ostree_host_has_them() {
     .map(|p| Step::File(p.into()))
     .into();
     let names = |rules| {
-        let (mut root, dropped) = build(&steps).into_commit_tree(rules).unwrap();
-        let mut found = Vec::new();
-        collect(&mut root, String::new(), &mut found);
-        (found, dropped.into_iter().collect::<Vec<_>>())
+        let mut store = Trees::default();
+        let tree = build(&steps, &mut store)
+            .into_commit_tree(&mut store, rules)
+            .unwrap();
+        let files = paths(tree.tree, &store)
+            .into_keys()
+            .filter(|path| !path.ends_with('/'));
+        (
+            files.collect::<Vec<_>>(),
+            tree.dropped.into_iter().collect::<Vec<_>>(),
+        )
     };
     let (found, dropped) = names(RULES);
     assert_eq!(found, ["/usr/a", "/usr/etc/b", "/var/lib/c"]);
@@ -105,23 +182,121 @@ fn paths_land_where_an_ostree_host_has_them() {
     assert_eq!(dropped, []);
 }
 
-fn collect(dir: &mut Dir, at: String, found: &mut Vec<String>) {
-    for (name, node) in dir.built().into_iter().flatten() {
-        let path = format!("{at}/{name}");
-        match node {
-            Node::File(_) => found.push(path),
-            Node::Dir(dir) => collect(dir, path, found),
+/// A layer as plain maps of paths.
+#[derive(Debug, Default)]
+struct Model {
+    files: BTreeMap<String, Digest>,
+    dirs: BTreeMap<String, Digest>,
+    came: Vec<Digest>,
+}
+
+impl Model {
+    /// False where a directory above is a file.
+    fn parents(&mut self, path: &str) -> bool {
+        for (end, _) in path.match_indices('/') {
+            if self.files.contains_key(&path[..end]) {
+                return false;
+            }
+            let dir = self.dirs.entry(path[..end].to_owned());
+            dir.or_insert(digest("default"));
         }
+        true
+    }
+
+    fn dir(&mut self, path: &str, meta: Digest) -> bool {
+        let fits = self.parents(path);
+        if fits {
+            self.files.remove(path);
+            self.dirs.insert(path.into(), meta);
+        }
+        fits
+    }
+
+    fn file(&mut self, path: &str, object: Digest) -> bool {
+        self.came.push(object);
+        let fits = self.parents(path);
+        if fits {
+            let below = format!("{path}/");
+            self.files.retain(|path, _| !path.starts_with(&below));
+            self.dirs
+                .retain(|dir, _| dir != path && !dir.starts_with(&below));
+            self.files.insert(path.into(), object);
+        } else {
+            self.came.pop();
+        }
+        fits
+    }
+
+    /// The paths of the commit: `etc` in `usr`, `run` empty.
+    fn commit_paths(&self) -> BTreeMap<String, Digest> {
+        let place = |path: &str| match path.strip_prefix("etc") {
+            Some(rest) => format!("/usr/etc{rest}"),
+            None => format!("/{path}"),
+        };
+        let kept = |(path, _): &(&String, &Digest)| !path.starts_with("run/");
+        let mut out = BTreeMap::new();
+        for (dir, meta) in self.dirs.iter().filter(kept) {
+            out.insert(format!("{}/", place(dir)), *meta);
+        }
+        for (file, object) in self.files.iter().filter(kept) {
+            out.insert(place(file), *object);
+        }
+        if out.keys().any(|path| path.starts_with("/usr/etc")) {
+            out.entry("/usr/".into()).or_insert(digest("default"));
+        }
+        out
     }
 }
 
 #[test]
-fn links_in_a_circle_are_an_error() {
+fn memory_does_not_grow_with_the_layer() {
+    let mut store = Trees::default();
     let mut tree = DerivedTree::new(digest("default"));
-    tree.hard_link(&path("usr/a"), path("usr/b")).unwrap();
-    tree.hard_link(&path("usr/b"), path("usr/a")).unwrap();
+    let mut most = 0;
+    for number in 0..60_000 {
+        let path = path(&format!(
+            "usr/lib/{}/{}/{number}",
+            number / 5000,
+            number / 50
+        ));
+        tree.file(&mut store, &path, digest("x")).unwrap();
+        most = most.max(tree.dirs.names());
+    }
+    assert!(most < 20_000, "{most} names");
+    tree.resolve_links(&mut store).unwrap();
+    assert!(tree.dirs.names() < 100);
+    let written = tree.into_commit_tree(&mut store, RULES).unwrap();
+    assert_eq!(paths(written.tree, &store).len(), 60_000 + 1200 + 12 + 2);
+    // Nothing had to be read again.
+    assert_eq!(written.doubtful, BTreeSet::new());
+}
+
+#[test]
+fn an_archive_in_a_bad_order_is_kept_in_memory() {
+    let mut store = Trees::default();
+    let mut tree = DerivedTree::new(digest("default"));
+    // As if directories had been read again all the time.
+    tree.dirs.looked(1 << 40);
+    for number in 0..20_000 {
+        let path = path(&format!("usr/{}/{number}", number % 400));
+        tree.file(&mut store, &path, digest("x")).unwrap();
+    }
+    assert_eq!(tree.dirs.names(), 20_000 + 400 + 1);
+    tree.resolve_links(&mut store).unwrap();
+    let written = tree.into_commit_tree(&mut store, RULES).unwrap();
+    assert_eq!(paths(written.tree, &store).len(), 20_000 + 400 + 1);
+}
+
+#[test]
+fn links_in_a_circle_are_an_error() {
+    let mut store = Trees::default();
+    let mut tree = DerivedTree::new(digest("default"));
+    for (link, target) in [("usr/a", "usr/b"), ("usr/b", "usr/a")] {
+        tree.hard_link(&mut store, &path(link), &path(target))
+            .unwrap();
+    }
     assert!(matches!(
-        tree.resolve_links(),
+        tree.resolve_links(&mut store),
         Err(LayerError::LinkTarget { .. })
     ));
 }

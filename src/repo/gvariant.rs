@@ -3,8 +3,6 @@
 //!
 //! Format: GVariant specification, "Serialisation Format"; shapes: libostree's ostree-core.h.
 
-use crate::image::Digest;
-
 /// Extended attributes: name (without NUL) and value, sorted by name.
 pub type Xattrs = Vec<(Vec<u8>, Vec<u8>)>;
 
@@ -14,7 +12,7 @@ pub type Xattrs = Vec<(Vec<u8>, Vec<u8>)>;
 pub struct Malformed(pub &'static str);
 
 /// Bytes of a framing offset in a container of `body` bytes and `count` offsets.
-fn offset_size(body: usize, count: usize) -> usize {
+pub(super) fn offset_size(body: usize, count: usize) -> usize {
     [1, 2, 4]
         .into_iter()
         .find(|size| fits(body + count * size, *size))
@@ -29,7 +27,7 @@ const fn fits(total: usize, size: usize) -> bool {
     }
 }
 
-fn push_offsets(out: &mut Vec<u8>, start: usize, ends: &[usize]) {
+pub(super) fn push_offsets(out: &mut Vec<u8>, start: usize, ends: &[usize]) {
     let size = offset_size(out.len() - start, ends.len());
     for end in ends {
         out.extend_from_slice(&(*end as u64).to_le_bytes()[..size]);
@@ -151,88 +149,7 @@ pub fn parse_archive_header(
     ))
 }
 
-/// One directory as a dirtree object holds it; both lists sorted by name.
-#[derive(Debug, Default, Clone, PartialEq, Eq)]
-pub struct DirTree {
-    /// Name and file object.
-    pub files: Vec<(String, Digest)>,
-    /// Name, dirtree object and dirmeta object.
-    pub dirs: Vec<(String, Digest, Digest)>,
-}
-
-impl DirTree {
-    /// `(a(say)a(sayay))`.
-    pub fn serialize(&self) -> Vec<u8> {
-        let mut out = Vec::with_capacity(64 * (self.files.len() + self.dirs.len()) + 16);
-        let mut ends = Vec::with_capacity(self.files.len());
-        for (name, file) in &self.files {
-            let element = out.len();
-            push_string(&mut out, name);
-            let name_end = out.len() - element;
-            out.extend_from_slice(file.as_bytes());
-            push_offsets(&mut out, element, &[name_end]);
-            ends.push(out.len());
-        }
-        push_offsets(&mut out, 0, &ends);
-        let files_end = out.len();
-        ends.clear();
-        for (name, tree, meta) in &self.dirs {
-            let element = out.len();
-            push_string(&mut out, name);
-            let name_end = out.len() - element;
-            out.extend_from_slice(tree.as_bytes());
-            let tree_end = out.len() - element;
-            out.extend_from_slice(meta.as_bytes());
-            // Offsets of a tuple stand in reverse order.
-            push_offsets(&mut out, element, &[tree_end, name_end]);
-            ends.push(out.len() - files_end);
-        }
-        push_offsets(&mut out, files_end, &ends);
-        push_offsets(&mut out, 0, &[files_end]);
-        out
-    }
-
-    /// Reads `(a(say)a(sayay))`; checks that names are legal and sorted.
-    pub fn parse(data: &[u8]) -> Result<Self, Malformed> {
-        let bad = || Malformed("directory tree");
-        let [files, dirs] = parse_tuple::<2>(data).ok_or_else(bad)?;
-        let mut tree = Self::default();
-        for element in parse_array(files).ok_or_else(bad)? {
-            let [name, file] = parse_tuple::<2>(element).ok_or_else(bad)?;
-            tree.files.push((parse_name(name)?, parse_digest(file)?));
-        }
-        for element in parse_array(dirs).ok_or_else(bad)? {
-            let [name, sub, meta] = parse_tuple::<3>(element).ok_or_else(bad)?;
-            tree.dirs
-                .push((parse_name(name)?, parse_digest(sub)?, parse_digest(meta)?));
-        }
-        let sorted = tree.files.is_sorted_by(|a, b| a.0 < b.0);
-        if !sorted || !tree.dirs.is_sorted_by(|a, b| a.0 < b.0) {
-            return Err(Malformed("directory tree (names out of order)"));
-        }
-        Ok(tree)
-    }
-}
-
-fn push_string(out: &mut Vec<u8>, text: &str) {
-    out.extend_from_slice(text.as_bytes());
-    out.push(0);
-}
-
-fn parse_name(bytes: &[u8]) -> Result<String, Malformed> {
-    let bad = || Malformed("file name in a directory tree");
-    let (nul, name) = bytes.split_last().ok_or_else(bad)?;
-    let name = std::str::from_utf8(name).map_err(|_| bad())?;
-    let illegal = *nul != 0 || matches!(name, "" | "." | "..") || name.contains(['/', '\0']);
-    if illegal { Err(bad()) } else { Ok(name.into()) }
-}
-
-fn parse_digest(bytes: &[u8]) -> Result<Digest, Malformed> {
-    let bytes = <[u8; 32]>::try_from(bytes).map_err(|_| Malformed("checksum in a tree"))?;
-    Ok(Digest::from_bytes(bytes))
-}
-
-fn read_offset(bytes: &[u8]) -> usize {
+pub(super) fn read_offset(bytes: &[u8]) -> usize {
     let mut wide = [0; 8];
     wide[..bytes.len()].copy_from_slice(bytes);
     usize::try_from(u64::from_le_bytes(wide)).unwrap_or(usize::MAX)
@@ -260,7 +177,7 @@ fn parse_array(data: &[u8]) -> Option<Vec<&[u8]>> {
 }
 
 /// The `N` variable-size members of a tuple (alignment 1).
-fn parse_tuple<const N: usize>(data: &[u8]) -> Option<[&[u8]; N]> {
+pub(super) fn parse_tuple<const N: usize>(data: &[u8]) -> Option<[&[u8]; N]> {
     let size = offset_size(data.len(), 0);
     let body_end = data.len().checked_sub(size * (N - 1))?;
     let mut members = [&data[..0]; N];
@@ -279,9 +196,8 @@ fn parse_tuple<const N: usize>(data: &[u8]) -> Option<[&[u8]; N]> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use ostree::glib::Variant;
     use ostree::glib::prelude::*;
-    use proptest::collection::{btree_map, vec};
+    use proptest::collection::vec;
     use proptest::prelude::*;
 
     fn xattrs_variant(xattrs: &Xattrs) -> Vec<(Vec<u8>, Vec<u8>)> {
@@ -294,10 +210,6 @@ mod tests {
 
     fn xattrs() -> impl Strategy<Value = Xattrs> {
         vec((vec(1..=255u8, 1..20), vec(any::<u8>(), 0..400)), 0..6)
-    }
-
-    fn digest() -> impl Strategy<Value = Digest> {
-        any::<[u8; 32]>().prop_map(Digest::from_bytes)
     }
 
     proptest! {
@@ -326,28 +238,7 @@ mod tests {
         }
 
         #[test]
-        fn dirtree_is_what_glib_writes(
-            files in btree_map("[a-zäö.]{3,40}", digest(), 0..30),
-            dirs in btree_map("[a-zäö.]{3,40}", (digest(), digest()), 0..30),
-        ) {
-            let tree = DirTree {
-                files: files.into_iter().collect(),
-                dirs: dirs.into_iter().map(|(n, (t, m))| (n, t, m)).collect(),
-            };
-            let files: Vec<_> =
-                tree.files.iter().map(|(n, d)| (n.clone(), d.as_bytes().to_vec())).collect();
-            let dirs: Vec<_> = tree.dirs.iter()
-                .map(|(n, t, m)| (n.clone(), t.as_bytes().to_vec(), m.as_bytes().to_vec()))
-                .collect();
-            let variant: Variant = (files, dirs).to_variant();
-            let bytes = tree.serialize();
-            prop_assert_eq!(&variant.data_as_bytes()[..], &bytes[..]);
-            prop_assert_eq!(DirTree::parse(&bytes).unwrap(), tree);
-        }
-
-        #[test]
         fn hostile_bytes_are_refused_or_read(data in vec(any::<u8>(), 0..200)) {
-            let _ = DirTree::parse(&data);
             let _ = parse_xattrs(&data);
             let _ = parse_metadata(&data);
             let _ = parse_archive_header(&data);

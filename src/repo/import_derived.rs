@@ -24,7 +24,7 @@ pub fn import<R: BufRead>(
     while let Some(entry) = tar.next_entry()? {
         take(entry, &mut tar, stage, &mut tree)?;
     }
-    tree.resolve_links()?;
+    tree.resolve_links(stage)?;
     tar.drain()?;
     Ok(tree)
 }
@@ -54,12 +54,12 @@ fn take<R: BufRead>(
     match kind {
         Kind::Directory => {
             let meta = dir_meta(stage, (uid, gid, mode), &entry.xattrs)?;
-            tree.directory(&path, meta)
+            tree.directory(stage, &path, meta)
         }
         Kind::Regular => {
             let meta = meta(S_IFREG, Vec::new(), entry.xattrs);
             let object = stage.file(&meta, size, None, tar)?;
-            tree.file(&path, object)
+            tree.file(stage, &path, object)
         }
         Kind::Symlink => {
             if entry.link.is_empty() || entry.link.contains(&0) {
@@ -67,12 +67,12 @@ fn take<R: BufRead>(
             }
             let meta = meta(S_IFLNK, entry.link, entry.xattrs);
             let object = stage.file(&meta, 0, None, &mut NoContent)?;
-            tree.file(&path, object)
+            tree.file(stage, &path, object)
         }
         Kind::HardLink => {
             let target = components(&entry.link)
                 .map_err(|_| refuse(&path, "is a hard link to a place outside the tree"))?;
-            tree.hard_link(&path, target)
+            tree.hard_link(stage, &path, &target)
         }
         Kind::Device | Kind::Fifo => {
             let volatile = path

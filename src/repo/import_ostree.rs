@@ -4,12 +4,14 @@
 //!
 //! Layout: docs of ostree-ext, "tar format"; all three generations of its extended attributes.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::HashMap;
 use std::io::BufRead;
 
 use super::LayerError;
 use super::commit;
-use super::gvariant::{self, DirTree, Malformed, Xattrs};
+use super::digests::Digests;
+use super::dirtree::{DirTree, TreeBuilder};
+use super::gvariant::{self, Malformed, Xattrs};
 use super::layer_stage::{LayerStage, NoContent};
 use super::object::{FileMeta, ObjectKind, S_IFDIR, S_IFLNK, S_IFREG};
 use super::tar_stream::{Entry, Kind, TarStream};
@@ -28,8 +30,9 @@ const REPO: &str = "sysroot/ostree/repo/";
 pub struct OstreeLayer {
     /// The commit of a base layer.
     pub commit: Option<Digest>,
-    /// All file objects, whether they were new or not.
-    pub files: BTreeSet<Digest>,
+    /// All file objects, whether they were new or not. One that came twice is an error; whoever sorts
+    /// them finds it.
+    pub files: Digests,
 }
 
 /// Which objects a layer may hold.
@@ -144,9 +147,7 @@ impl Import<'_> {
             Some(_) => return Err(refuse(&path, "the attributes before it are another file's")),
             None => return Err(refuse(&path, "its attributes do not stand before it")),
         };
-        if !self.layer.files.insert(name) {
-            return Err(refuse(&path, "it stands in the layer twice"));
-        }
+        self.layer.files.push(name, || self.stage.unnamed())?;
         let mut meta = FileMeta {
             uid: entry.uid,
             gid: entry.gid,
@@ -186,7 +187,7 @@ impl Import<'_> {
         if self.kind == OstreeLayerKind::Base && self.layer.commit.is_some() {
             return Err(refuse(&entry.display(), "the layer has a second commit"));
         }
-        if self.kind == OstreeLayerKind::Base && !self.layer.files.is_empty() {
+        if self.kind == OstreeLayerKind::Base && self.layer.files.len() > 0 {
             return Err(refuse(
                 &entry.display(),
                 "the commit is not the first object",
@@ -337,8 +338,15 @@ fn read_xattrs<R: BufRead>(
 /// A checksum that fits says nothing about the bytes being an object.
 fn validate(kind: ObjectKind, data: &[u8]) -> Result<(), Malformed> {
     match kind {
-        ObjectKind::DirTree if DirTree::parse(data)?.serialize() != data => {
-            Err(Malformed("directory tree (not in normal form)"))
+        ObjectKind::DirTree => {
+            let mut normal = TreeBuilder::default();
+            DirTree::parse(data)?
+                .entries()
+                .for_each(|entry| normal.entry(&entry));
+            match normal.finish() == data {
+                true => Ok(()),
+                false => Err(Malformed("directory tree (not in normal form)")),
+            }
         }
         ObjectKind::DirMeta => {
             let (uid, gid, mode, xattrs) = gvariant::parse_metadata(data)?;
@@ -379,6 +387,22 @@ fn read<R: BufRead>(
         data.extend_from_slice(chunk);
     }
     Ok(data)
+}
+
+/// Refuses file objects that a layer has twice.
+pub fn require_once(files: Digests) -> Result<(), LayerError> {
+    let mut last = None;
+    files.sorted(|file| match last.replace(file) == Some(file) {
+        true => Err(twice(file)),
+        false => Ok(()),
+    })
+}
+
+/// The error of a file object that a layer has twice.
+pub fn twice(file: Digest) -> LayerError {
+    let hex = file.hex();
+    let name = format!("{REPO}objects/{}/{}.file", &hex[..2], &hex[2..]);
+    refuse(&name, "it stands in the layer twice")
 }
 
 fn refuse(name: &str, reason: &'static str) -> LayerError {

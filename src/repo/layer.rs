@@ -2,20 +2,22 @@
 //! a stage that can be published goes out. Whoever calls has checked nothing yet and checks the
 //! digests afterwards, before anything is published.
 
-use std::collections::HashSet;
+use std::collections::BTreeSet;
 use std::io::BufRead;
 
 use anyhow::{Context, Result};
 
-use super::derived_tree::DerivedTree;
 pub use super::derived_tree::PathRules;
+use super::derived_tree::{CommitTree, DerivedTree};
 use super::import_ostree::OstreeLayerKind;
 use super::layer_stage::LayerStage;
+use super::object::ObjectKind;
+use super::open_dirs::named;
 use super::staging::Staging;
 use super::store::Repo;
 use super::tar_stream::TarStream;
-use super::tree::Dir;
-use super::tree::Node;
+use super::tree::walk;
+use super::union::{Part, Union};
 use super::{LayerError, commit, import_derived, import_ostree};
 use crate::image::{Digest, LayerKind};
 
@@ -55,6 +57,7 @@ pub fn import(
     let content = match kind {
         LayerKind::Base => {
             let layer = import_ostree::import(tar, OstreeLayerKind::Base, &mut stage)?;
+            import_ostree::require_once(layer.files)?;
             Content::Commit(layer.commit.context("the layer has no commit")?)
         }
         LayerKind::Chunk => {
@@ -82,12 +85,10 @@ impl ImportedLayer {
         let commit = match self.content {
             Content::Commit(commit) => commit,
             Content::Tree(tree) => {
-                let (mut root, dropped) = tree.into_commit_tree(rules)?;
-                let mut needed = HashSet::new();
-                collect(&mut root, &self.stage, &mut needed)?;
-                self.stage.retain_files(&needed);
-                let dropped: Vec<_> = dropped.into_iter().collect();
-                commit::write_derived(&mut self.stage, &root, &dropped)?
+                let tree = tree.into_commit_tree(&mut self.stage, rules)?;
+                require(&tree, &self.stage)?;
+                forget(&tree, &mut self.stage)?;
+                commit::write_derived(&mut self.stage, &tree)?
             }
         };
         Ok(FinishedLayer {
@@ -97,24 +98,42 @@ impl ImportedLayer {
     }
 }
 
-/// All file objects of a tree that was built here; each must have come or be in the repository
-/// (a hard link may name an object of the base).
-fn collect(dir: &mut Dir, stage: &LayerStage, needed: &mut HashSet<Digest>) -> Result<()> {
-    for (name, node) in dir.built().into_iter().flatten() {
-        match node {
-            Node::Dir(dir) => collect(dir, stage, needed)?,
-            Node::File(file) => {
-                if needed.insert(*file) && !stage.has_file(*file)? {
-                    let target = format!("object {}", file.hex());
-                    return Err(LayerError::LinkTarget {
-                        path: name.clone(),
-                        target,
-                    }
-                    .into());
-                }
-            }
+/// Sees to it that what hard links expect in the repository is there, as far as the tree has it.
+fn require(tree: &CommitTree, stage: &LayerStage) -> Result<()> {
+    let mut missing = BTreeSet::new();
+    for object in &tree.expected {
+        if !stage.has_file(*object)? {
+            missing.insert((*object, ObjectKind::File));
         }
     }
+    if missing.is_empty() {
+        return Ok(());
+    }
+    walk(
+        tree.tree,
+        stage,
+        &mut |entry| match missing.contains(&named(entry)) {
+            false => Ok(()),
+            true => Err(LayerError::LinkTarget {
+                path: entry.name().into(),
+                target: format!("object {}", named(entry).0.hex()),
+            }
+            .into()),
+        },
+    )
+}
+
+/// Forgets objects that are not in the tree any more; they are not published.
+fn forget(tree: &CommitTree, stage: &mut LayerStage) -> Result<()> {
+    let mut gone = tree.doubtful.clone();
+    if !gone.is_empty() {
+        gone.remove(&(tree.tree, ObjectKind::DirTree));
+        walk(tree.tree, &*stage, &mut |entry| {
+            gone.remove(&named(entry));
+            anyhow::Ok(())
+        })?;
+    }
+    stage.forget(&gone);
     Ok(())
 }
 
@@ -128,13 +147,18 @@ pub fn path_rules(repo: &Repo, base: Option<&str>) -> Result<PathRules> {
         });
     };
     let (tree, meta) = repo.commit_root(base)?;
-    let mut root = Dir::unread(tree, meta);
-    let text = match root.find_dir(&["usr", "lib", "ostree"], repo)? {
-        Some(entries) => match entries.get("prepare-root.conf") {
-            Some(Node::File(file)) => repo.file_content(*file, 1 << 20)?,
-            _ => Vec::new(),
-        },
-        None => Vec::new(),
+    let root = Union::of(vec![Part {
+        tree,
+        meta,
+        layered: false,
+    }]);
+    let settings = root.find(&["usr", "lib", "ostree"], repo)?;
+    let text = match settings
+        .map(|dir| dir.file("prepare-root.conf", repo))
+        .transpose()?
+    {
+        Some(Some(file)) => repo.file_content(file, 1 << 20)?,
+        _ => Vec::new(),
     };
     let allow_nonusr = root_is_writable(&String::from_utf8_lossy(&text));
     Ok(PathRules {

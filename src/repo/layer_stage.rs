@@ -2,9 +2,9 @@
 //! asks for. File metadata and content come in, checksums go out. Never touches a final name and
 //! never writes a file that the repository has.
 
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 use std::fs::File;
-use std::io::{self, Write};
+use std::io::{self, BufWriter, Write};
 use std::os::fd::{AsRawFd, OwnedFd};
 
 use flate2::Compression;
@@ -13,9 +13,12 @@ use rustix::fs::{Gid, Mode, Timespec, Timestamps, Uid, XattrFlags};
 
 use super::LayerError;
 use super::gvariant;
+use super::hashing::Hashing;
+use super::loose;
 use super::object::{FileMeta, ObjectKind};
 use super::staging::StorageMode;
 use super::tar_stream::TarError;
+use super::tree::TreeStore;
 use crate::image::Digest;
 use crate::sys::amount::bytes;
 use crate::sys::fs as sysfs;
@@ -26,6 +29,10 @@ const IN_MEMORY: u64 = 256 << 10;
 const CLAIM_STEP: u64 = 16 << 20;
 /// What a file costs the file system beside its content, bytes.
 const CLAIM_FILE: u64 = 512;
+/// Bytes of a streamed object that are hashed and written at once.
+const STREAM_BUFFER: usize = 64 << 10;
+/// Largest directory tree that is read back, bytes.
+const MAX_TREE: u64 = 128 << 20;
 /// Deflate level of archive repositories: libostree's default.
 const ARCHIVE_LEVEL: Compression = Compression::new(6);
 
@@ -101,10 +108,23 @@ impl LayerStage {
         self.bytes
     }
 
-    /// Forgets file objects that `needed` does not name; they are not published.
-    pub fn retain_files(&mut self, needed: &HashSet<Digest>) {
-        self.staged
-            .retain(|(name, kind)| *kind != ObjectKind::File || needed.contains(name));
+    /// A file without a name, for anything else.
+    pub(super) fn unnamed(&self) -> io::Result<File> {
+        sysfs::unnamed(&self.dir)
+    }
+
+    /// Forgets objects; they are not published.
+    pub fn forget(&mut self, objects: &BTreeSet<(Digest, ObjectKind)>) {
+        self.staged.retain(|object| !objects.contains(object));
+    }
+
+    /// Metadata of a file object that is staged; `None` for any other.
+    pub fn staged_file(&self, checksum: Digest) -> anyhow::Result<Option<FileMeta>> {
+        let name = self.file_name(checksum, ObjectKind::File);
+        match sysfs::exists(&self.dir, &name)? {
+            true => Ok(Some(loose::file(self.mode, &self.dir, &name)?.0)),
+            false => Ok(None),
+        }
     }
 
     /// The file objects that this layer brings or refers to and that are here, staged or before.
@@ -140,6 +160,35 @@ impl LayerStage {
             self.write_plain(checksum, kind, data)?;
         }
         Ok(checksum)
+    }
+
+    /// Takes a metadata object that is written piece by piece.
+    pub fn stream<E: From<io::Error>>(
+        &mut self,
+        kind: ObjectKind,
+        write: impl FnOnce(&mut BufWriter<Hashing<File>>) -> Result<(), E>,
+    ) -> Result<Digest, E> {
+        sysfs::remove_all(&self.dir, "big")?;
+        let file = Hashing::new(sysfs::create_new(&self.dir, "big")?);
+        let mut out = BufWriter::with_capacity(STREAM_BUFFER, file);
+        write(&mut out)?;
+        let out = out.into_inner().map_err(io::Error::from)?;
+        let (checksum, size, file) = out.finish();
+        rustix::fs::fchmod(&file, Mode::from_raw_mode(0o644)).map_err(io::Error::from)?;
+        self.keep_big(checksum, kind, size)?;
+        Ok(checksum)
+    }
+
+    /// Gives the file `big` its name, unless the object is here.
+    fn keep_big(&mut self, checksum: Digest, kind: ObjectKind, size: u64) -> io::Result<()> {
+        if self.has(checksum, kind)? {
+            return sysfs::remove_all(&self.dir, "big");
+        }
+        let name = self.file_name(checksum, kind);
+        rustix::fs::renameat(&self.dir, "big", &self.dir, &name)?;
+        self.bytes += size;
+        self.note(checksum, kind);
+        Ok(())
     }
 
     /// Takes the detached metadata of `commit`.
@@ -294,14 +343,7 @@ impl LayerStage {
             }
         };
         let checksum = check(checksum, expected)?;
-        if self.has(checksum, ObjectKind::File)? {
-            sysfs::remove_all(&self.dir, "big")?;
-            return Ok(checksum);
-        }
-        let name = self.file_name(checksum, ObjectKind::File);
-        rustix::fs::renameat(&self.dir, "big", &self.dir, &name).map_err(io::Error::from)?;
-        self.bytes += size;
-        self.note(checksum, ObjectKind::File);
+        self.keep_big(checksum, ObjectKind::File, size)?;
         Ok(checksum)
     }
 
@@ -353,6 +395,23 @@ impl LayerStage {
             last_modification: epoch,
         };
         Ok(rustix::fs::futimens(file, &times)?)
+    }
+}
+
+impl TreeStore for LayerStage {
+    fn read_tree(&self, tree: Digest) -> io::Result<Vec<u8>> {
+        let mut name = self.file_name(tree, ObjectKind::DirTree);
+        let staged = sysfs::read_optional(&self.dir, &name, MAX_TREE)?;
+        if let Some(data) = staged {
+            return Ok(data);
+        }
+        name.insert(2, '/');
+        let data = sysfs::read_optional(&self.objects, &name, MAX_TREE)?;
+        data.ok_or_else(|| io::Error::new(io::ErrorKind::NotFound, format!("{name} is missing")))
+    }
+
+    fn write_tree(&mut self, data: &[u8]) -> io::Result<Digest> {
+        self.metadata(ObjectKind::DirTree, data)
     }
 }
 

@@ -11,12 +11,25 @@ use rustix::io::Errno;
 
 use super::gvariant::{self, Xattrs};
 use super::object::FileMeta;
+use super::staging::StorageMode;
 
 /// Largest attribute or list of names, bytes (Linux gives 64 KiB).
 const MAX_ATTRIBUTE: usize = 1 << 20;
 
+/// Largest header of an archive object: a link target and attributes, bytes.
+pub const MAX_HEADER: usize = 2 << 20;
+
+/// An object in whatever way a repository stores them.
+pub fn file(mode: StorageMode, objects: &OwnedFd, name: &str) -> Result<(FileMeta, u64)> {
+    match mode {
+        StorageMode::Bare => bare(objects, name),
+        StorageMode::BareUser => bare_user(objects, name),
+        StorageMode::Archive => archive(objects, name, MAX_HEADER),
+    }
+}
+
 /// A bare object: the file itself.
-pub fn bare(objects: &OwnedFd, name: &str) -> Result<(FileMeta, u64)> {
+fn bare(objects: &OwnedFd, name: &str) -> Result<(FileMeta, u64)> {
     let stat = rustix::fs::statat(objects, name, AtFlags::SYMLINK_NOFOLLOW)?;
     let symlink = FileType::from_raw_mode(stat.st_mode) == FileType::Symlink;
     let target = match symlink {
@@ -35,7 +48,7 @@ pub fn bare(objects: &OwnedFd, name: &str) -> Result<(FileMeta, u64)> {
 }
 
 /// A bare-user object: metadata in an attribute, a link's target as content.
-pub fn bare_user(objects: &OwnedFd, name: &str) -> Result<(FileMeta, u64)> {
+fn bare_user(objects: &OwnedFd, name: &str) -> Result<(FileMeta, u64)> {
     let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NOFOLLOW;
     let file = File::from(rustix::fs::openat(objects, name, flags, Mode::empty())?);
     let value = attribute(|buffer| rustix::fs::fgetxattr(&file, "user.ostreemeta", buffer))?;
@@ -55,7 +68,7 @@ pub fn bare_user(objects: &OwnedFd, name: &str) -> Result<(FileMeta, u64)> {
 }
 
 /// An archive object: metadata in a header in front of the content.
-pub fn archive(objects: &OwnedFd, name: &str, limit: usize) -> Result<(FileMeta, u64)> {
+fn archive(objects: &OwnedFd, name: &str, limit: usize) -> Result<(FileMeta, u64)> {
     let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NOFOLLOW;
     let mut file = File::from(rustix::fs::openat(objects, name, flags, Mode::empty())?);
     let header = archive_header(&mut file, limit)?;

@@ -4,20 +4,21 @@
 
 use std::collections::HashSet;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use fn_error_context::context;
 use ostree::glib::prelude::*;
 
 use super::catalog::{META_CONFIG, META_MANIFEST, META_MANIFEST_DIGEST};
 use super::commit::{self, CommitInfo, IMPORTER, META_IMPORTER};
 use super::derived_tree::is_everywhere;
-use super::gvariant::DirTree;
+use super::dirtree::{DirTree, Entry};
 use super::layer::path_rules;
 use super::layer_stage::LayerStage;
 use super::object::ObjectKind;
 use super::selinux::Labeler;
 use super::store::Repo;
-use super::tree::{Dir, Node, TreeReader};
+use super::tree::TreeStore;
+use super::union::{Part, TreeReader, TreeWriter, Union};
 use super::{LayerError, refs};
 use crate::image::{Digest, ImageConfig, Manifest};
 
@@ -62,13 +63,19 @@ pub fn merge(
     manifest: &Manifest,
     config: &ImageConfig,
 ) -> Result<Merged> {
-    let mut root = union(repo, layers)?;
-    let moved_refs = match layers.derived.is_empty() {
-        true => Vec::new(),
-        false => relabel(repo, stage, &mut root, layers)?,
+    let mut union = union(repo, layers)?;
+    let left_behind = left_behind(repo, &union)?;
+    let labeler = match layers.derived.is_empty() {
+        true => None,
+        false => Labeler::of_tree(repo, &union, stage)?,
     };
-    remove_left_behind(repo, &mut root)?;
-    let tree = root.write(stage)?;
+    let mut weave = Weave {
+        repo,
+        stage: &mut *stage,
+        labeler,
+    };
+    let moved_refs = weave.relabel_layers(layers, &mut union)?;
+    let (tree, meta) = union.write(&mut weave, &left_behind)?;
     let parent = layers.base.as_deref().map(Digest::from_hex).transpose()?;
     let mut metadata = vec![
         (
@@ -92,99 +99,164 @@ pub fn merge(
         parent,
         timestamp: timestamp(manifest, config),
     };
-    let commit = commit::write(stage, &info, tree, root.meta)?;
+    let commit = commit::write(stage, &info, tree, meta)?;
     Ok(Merged {
         commit: commit.hex(),
         moved_refs,
     })
 }
 
-/// Lays the layers over each other.
-fn union(repo: &Repo, layers: &LayerCommits) -> Result<Dir> {
-    let open = |commit: &str| {
-        let (tree, meta) = repo.commit_root(commit)?;
-        anyhow::Ok(Dir::unread(tree, meta))
-    };
+/// The layers over each other.
+fn union(repo: &Repo, layers: &LayerCommits) -> Result<Union> {
     let rules = path_rules(repo, layers.base.as_deref())?;
-    let mut root = layers.base.as_deref().map(open).transpose()?;
-    for DerivedCommit { digest, commit, .. } in &layers.derived {
-        let mut upper = open(commit)?;
-        if !rules.allow_nonusr {
-            // It may have been imported for another base.
-            upper.entries(repo)?.retain(|name, _| is_everywhere(name));
-        }
-        let below = root.get_or_insert_with(|| Dir::empty(upper.meta));
-        let applied = below.apply(&mut upper, repo);
-        applied.with_context(|| format!("Applying layer {digest}"))?;
+    let mut parts = Vec::new();
+    if let Some(base) = &layers.base {
+        parts.push(root_of(repo, base, false)?);
     }
-    root.context("the image has no layers")
-}
-
-/// Labels the tree, and the ordinary layers too so that both share their objects; gives the refs
-/// of the layers that changed.
-fn relabel(
-    repo: &Repo,
-    stage: &mut LayerStage,
-    root: &mut Dir,
-    layers: &LayerCommits,
-) -> Result<Vec<(String, String)>> {
-    let Some(mut labeler) = Labeler::of_tree(repo, root, stage)? else {
-        return Ok(Vec::new());
-    };
-    let mut moved_refs = Vec::new();
     for layer in &layers.derived {
-        let Some(moved) = relabel_layer(repo, &mut labeler, stage, &layer.commit)? else {
-            continue;
-        };
-        for name in [
-            refs::of_blob(&layer.digest),
-            refs::of_diff_id(&layer.diff_id),
-        ] {
-            if repo.resolve_ref(&name)?.as_ref() == Some(&layer.commit) {
-                moved_refs.push((name, moved.clone()));
-            }
-        }
+        parts.push(root_of(repo, &layer.commit, true)?);
     }
-    // After the layers: what turned out to need a label there needs it here.
-    labeler.relabel(root, stage)?;
-    Ok(moved_refs)
+    if parts.is_empty() {
+        bail!("the image has no layers");
+    }
+    let mut union = Union::of(parts);
+    if !rules.allow_nonusr {
+        // Layers may have been imported for another base.
+        union.keep = is_everywhere;
+    }
+    Ok(union)
 }
 
-/// The same layer with labels of the image's policy; `None` when nothing changes.
-fn relabel_layer(
-    repo: &Repo,
-    labeler: &mut Labeler<'_>,
-    stage: &mut LayerStage,
-    commit: &str,
-) -> Result<Option<String>> {
+fn root_of(repo: &Repo, commit: &str, layered: bool) -> Result<Part> {
     let (tree, meta) = repo.commit_root(commit)?;
-    let mut root = Dir::unread(tree, meta);
-    if !labeler.relabel_layer(&mut root, stage)? {
-        return Ok(None);
-    }
-    let (variant, _) = repo.ostree().load_commit(commit)?;
-    let timestamp = variant.child_value(5).get::<u64>().map_or(0, u64::from_be);
-    let tree = root.write(stage)?;
-    let metadata = variant.child_value(0);
-    let root = (tree, root.meta);
-    let moved = commit::write_with_metadata(stage, &metadata, None, timestamp, root)?;
-    Ok(Some(moved.hex()))
+    Ok(Part {
+        tree,
+        meta,
+        layered,
+    })
 }
 
-fn remove_left_behind(repo: &Repo, root: &mut Dir) -> Result<()> {
-    let Some(etc) = root.find_dir(&["usr", "etc"], repo)? else {
-        return Ok(());
+/// Paths of files that container builds left behind.
+fn left_behind(repo: &Repo, union: &Union) -> Result<Vec<String>> {
+    let mut paths = Vec::new();
+    let Some(etc) = union.find(&["usr", "etc"], repo)? else {
+        return Ok(paths);
     };
     for name in LEFT_BEHIND {
-        let Some(Node::File(file)) = etc.get(name) else {
+        let Some(file) = etc.file(name, repo)? else {
             continue;
         };
-        let (meta, size) = repo.file_meta(*file)?;
+        let (meta, size) = repo.file_meta(file)?;
         if size == 0 && !meta.is_symlink() {
-            etc.remove(name);
+            paths.push(format!("/usr/etc/{name}"));
         }
     }
-    Ok(())
+    Ok(paths)
+}
+
+/// Reads trees from the repository and the stage, and writes to the stage, with labels if the image
+/// has a policy.
+struct Weave<'a> {
+    repo: &'a Repo,
+    stage: &'a mut LayerStage,
+    labeler: Option<Labeler<'a>>,
+}
+
+impl Weave<'_> {
+    /// Labels the ordinary layers, so that they share their objects with the merged tree, and puts
+    /// them into the union; gives the refs of those that changed.
+    fn relabel_layers(
+        &mut self,
+        layers: &LayerCommits,
+        union: &mut Union,
+    ) -> Result<Vec<(String, String)>> {
+        let mut moved_refs = Vec::new();
+        if self.labeler.is_none() {
+            return Ok(moved_refs);
+        }
+        let parts = union.parts.iter_mut().filter(|part| part.layered);
+        for (layer, part) in layers.derived.iter().zip(parts) {
+            let Some(moved) = self.relabel_layer(&layer.commit, part)? else {
+                continue;
+            };
+            for name in [
+                refs::of_blob(&layer.digest),
+                refs::of_diff_id(&layer.diff_id),
+            ] {
+                if self.repo.resolve_ref(&name)?.as_ref() == Some(&layer.commit) {
+                    moved_refs.push((name, moved.clone()));
+                }
+            }
+        }
+        Ok(moved_refs)
+    }
+
+    /// The same layer with labels of the image's policy; `None` when nothing changes.
+    fn relabel_layer(&mut self, commit: &str, part: &mut Part) -> Result<Option<String>> {
+        let layer = Union::of(vec![Part {
+            layered: false,
+            ..*part
+        }]);
+        self.doubt_labels(true);
+        let root = layer.write(self, &[]);
+        self.doubt_labels(false);
+        let root = root?;
+        if root == (part.tree, part.meta) {
+            return Ok(None);
+        }
+        (part.tree, part.meta) = root;
+        let (variant, _) = self.repo.ostree().load_commit(commit)?;
+        let timestamp = variant.child_value(5).get::<u64>().map_or(0, u64::from_be);
+        let metadata = variant.child_value(0);
+        let moved = commit::write_with_metadata(self.stage, &metadata, None, timestamp, root)?;
+        Ok(Some(moved.hex()))
+    }
+
+    /// Files of an ordinary layer may never have been given a label.
+    fn doubt_labels(&mut self, doubt: bool) {
+        if let Some(labeler) = &mut self.labeler {
+            labeler.doubt = doubt;
+        }
+    }
+}
+
+impl TreeReader for Weave<'_> {
+    fn tree(&self, checksum: Digest) -> Result<Vec<u8>> {
+        let tree = self.stage.read_tree(checksum);
+        tree.with_context(|| format!("Reading directory tree {checksum}"))
+    }
+
+    fn is_symlink(&self, checksum: Digest) -> Result<bool> {
+        match self.stage.staged_file(checksum)? {
+            Some(meta) => Ok(meta.is_symlink()),
+            None => self.repo.is_symlink(checksum),
+        }
+    }
+}
+
+impl TreeWriter for Weave<'_> {
+    fn write_tree(&mut self, data: &[u8]) -> Result<Digest> {
+        let written = self.stage.write_tree(data);
+        written.context("Writing a directory tree")
+    }
+
+    fn labels(&self) -> bool {
+        self.labeler.is_some()
+    }
+
+    fn file(&mut self, path: &str, object: Digest) -> Result<Digest> {
+        match &mut self.labeler {
+            Some(labeler) => labeler.file(path, object, self.stage),
+            None => Ok(object),
+        }
+    }
+
+    fn dir(&mut self, path: &str, meta: Digest) -> Result<Digest> {
+        match &mut self.labeler {
+            Some(labeler) => labeler.dir(path, meta, self.stage),
+            None => Ok(meta),
+        }
+    }
 }
 
 /// When the image was made: the manifest's annotation, else the config's word, else now; seconds.
@@ -206,23 +278,28 @@ pub fn verify_complete(repo: &Repo, commit: &str) -> Result<()> {
             object: format!("{}.{}", digest.hex(), kind.extension(false)),
         })),
     };
+    // A tree that many others have would else be gone through for each of them.
     let mut seen = HashSet::new();
-    let mut pending = vec![repo.commit_root(commit)?];
-    while let Some((tree, meta)) = pending.pop() {
-        if seen.insert((meta, ObjectKind::DirMeta)) {
-            require(meta, ObjectKind::DirMeta)?;
-        }
-        if !seen.insert((tree, ObjectKind::DirTree)) {
+    let (root, meta) = repo.commit_root(commit)?;
+    require(meta, ObjectKind::DirMeta)?;
+    let mut pending = vec![root];
+    while let Some(tree) = pending.pop() {
+        if !seen.insert(tree) {
             continue;
         }
         require(tree, ObjectKind::DirTree)?;
-        let DirTree { files, dirs } = repo.dirtree(tree)?;
-        for (_, file) in files {
-            if seen.insert((file, ObjectKind::File)) {
-                require(file, ObjectKind::File)?;
+        let data = repo.tree(tree)?;
+        let entries = DirTree::parse(&data);
+        let entries = entries.with_context(|| format!("Reading directory tree {tree}"))?;
+        for entry in entries.entries() {
+            match entry {
+                Entry::File(_, file) => require(Digest::from_bytes(*file), ObjectKind::File)?,
+                Entry::Dir(_, tree, meta) => {
+                    require(Digest::from_bytes(*meta), ObjectKind::DirMeta)?;
+                    pending.push(Digest::from_bytes(*tree));
+                }
             }
         }
-        pending.extend(dirs.into_iter().map(|(_, tree, meta)| (tree, meta)));
     }
     Ok(())
 }

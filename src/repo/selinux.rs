@@ -14,7 +14,7 @@ use super::layer_stage::LayerStage;
 use super::object::{FileMeta, ObjectKind};
 use super::staging::StorageMode;
 use super::store::Repo;
-use super::tree::{Dir, Node};
+use super::union::{Found, Union};
 use crate::image::Digest;
 use crate::sys::fs as sysfs;
 
@@ -24,24 +24,32 @@ const MAX_POLICY_FILE: u64 = 256 << 20;
 /// Deepest nesting of a policy's directories that is read.
 const MAX_POLICY_DEPTH: usize = 16;
 
-/// Labels trees by one policy. What was relabelled once is known afterwards.
+/// Most objects that are remembered with what became of them: files that a layer has many times.
+const MAX_KNOWN: usize = 4 << 10;
+/// Where the policy is.
+const POLICY: [&str; 3] = ["usr", "etc", "selinux"];
+
+type Known = HashMap<(Digest, String), Digest>;
+
+/// Labels trees by one policy.
 #[derive(Debug)]
 pub struct Labeler<'a> {
     repo: &'a Repo,
     policy: ostree::SePolicy,
-    files: HashMap<(Digest, String), Digest>,
-    dirs: HashMap<(Digest, String), Digest>,
-    doubt: bool,
+    files: Known,
+    dirs: Known,
+    /// Whether labels on disk may be none of the objects'.
+    pub doubt: bool,
 }
 
 impl<'a> Labeler<'a> {
     /// Reads the policy of a tree, below `usr/etc/selinux`; `None` when it has none.
-    pub fn of_tree(repo: &'a Repo, root: &mut Dir, stage: &LayerStage) -> Result<Option<Self>> {
-        if root.find_dir(&["usr", "etc", "selinux"], repo)?.is_none() {
+    pub fn of_tree(repo: &'a Repo, root: &Union, stage: &LayerStage) -> Result<Option<Self>> {
+        let Some(policy) = root.find(&POLICY, repo)? else {
             return Ok(None);
-        }
+        };
         let scratch = stage.scratch().context("Making a place for the policy")?;
-        copy_policy(repo, root, scratch.try_clone()?)?;
+        copy_policy(repo, &policy, scratch.try_clone()?)?;
         let policy = ostree::SePolicy::new_at(scratch.as_raw_fd(), gio::Cancellable::NONE)
             .context("Loading the image's SELinux policy")?;
         let active = policy.name().is_some_and(|name| !name.is_empty());
@@ -55,46 +63,14 @@ impl<'a> Labeler<'a> {
         }))
     }
 
-    /// [`Self::relabel`] for an ordinary layer, whose files may never have been given a label.
-    pub fn relabel_layer(&mut self, root: &mut Dir, stage: &mut LayerStage) -> Result<bool> {
-        self.doubt = true;
-        let changed = self.relabel(root, stage);
-        self.doubt = false;
-        changed
-    }
-
-    /// Gives every file and directory of a tree its label; false when nothing had to change.
-    pub fn relabel(&mut self, root: &mut Dir, stage: &mut LayerStage) -> Result<bool> {
-        let repo = self.repo;
-        let meta = self.dir("/", root.meta, stage)?;
-        let mut changed = meta != root.meta;
-        root.meta = meta;
-        root.walk(repo, &mut |path, node| {
-            let (old, new) = match node {
-                Node::File(file) => {
-                    let old = *file;
-                    *file = self.file(path, old, stage)?;
-                    (old, *file)
-                }
-                Node::Dir(dir) => {
-                    let old = dir.meta;
-                    dir.meta = self.dir(path, old, stage)?;
-                    (old, dir.meta)
-                }
-            };
-            changed |= old != new;
-            Ok(())
-        })?;
-        Ok(changed)
-    }
-
     fn label(&self, path: &str, mode: u32) -> Result<String> {
         let label = self.policy.label(path, mode, gio::Cancellable::NONE);
         let label = label.with_context(|| format!("Looking up the SELinux label of {path}"))?;
         Ok(label.map(Into::into).unwrap_or_default())
     }
 
-    fn file(&mut self, path: &str, object: Digest, stage: &mut LayerStage) -> Result<Digest> {
+    /// The file object with the label of a path.
+    pub fn file(&mut self, path: &str, object: Digest, stage: &mut LayerStage) -> Result<Digest> {
         let (mut meta, size) = self.repo.file_meta(object)?;
         let label = self.label(path, meta.mode)?;
         if label.is_empty() {
@@ -109,7 +85,7 @@ impl<'a> Labeler<'a> {
         set_label(&mut meta.xattrs, &label);
         let mut content = self.repo.open_content(object)?;
         let written = stage.file(&meta, size, None, &mut content)?;
-        self.files.insert((object, label), written);
+        remember(&mut self.files, (object, label), written);
         Ok(written)
     }
 
@@ -123,7 +99,8 @@ impl<'a> Labeler<'a> {
         Ok(stage.hash_only(meta, None, &mut content)? == object)
     }
 
-    fn dir(&mut self, path: &str, object: Digest, stage: &mut LayerStage) -> Result<Digest> {
+    /// The dirmeta object with the label of a path.
+    pub fn dir(&mut self, path: &str, object: Digest, stage: &mut LayerStage) -> Result<Digest> {
         let mut meta = self.repo.dirmeta(object)?;
         let label = self.label(path, meta.mode)?;
         if label.is_empty() || has_label(&meta.xattrs, &label) {
@@ -135,7 +112,7 @@ impl<'a> Labeler<'a> {
         set_label(&mut meta.xattrs, &label);
         let data = gvariant::metadata(meta.uid, meta.gid, meta.mode, &meta.xattrs);
         let written = stage.metadata(ObjectKind::DirMeta, &data)?;
-        self.dirs.insert((object, label), written);
+        remember(&mut self.dirs, (object, label), written);
         Ok(written)
     }
 }
@@ -157,40 +134,46 @@ fn set_label(xattrs: &mut Xattrs, label: &str) {
     xattrs.sort();
 }
 
-/// Writes `usr/etc/selinux` of a tree out as plain files.
-fn copy_policy(repo: &Repo, root: &mut Dir, to: OwnedFd) -> Result<()> {
-    let path = ["usr", "etc", "selinux"];
+/// Remembers what became of an object, and few others.
+fn remember(known: &mut Known, key: (Digest, String), written: Digest) {
+    if known.len() >= MAX_KNOWN {
+        known.clear();
+    }
+    known.insert(key, written);
+}
+
+/// Writes the policy of a tree out as plain files, where libostree looks for it.
+fn copy_policy(repo: &Repo, policy: &Union, to: OwnedFd) -> Result<()> {
     let mut dir = to;
-    for name in path {
+    for name in POLICY {
         sysfs::ensure_dir(&dir, name)?;
         dir = sysfs::open_dir(&dir, name)?;
     }
-    for (name, node) in root.find_dir(&path, repo)?.into_iter().flatten() {
-        copy(repo, &dir, name, node, 0)?;
+    copy(repo, &dir, policy, 0)
+}
+
+fn copy(repo: &Repo, at: &OwnedFd, dir: &Union, depth: usize) -> Result<()> {
+    for (name, found) in dir.entries(repo)? {
+        match found {
+            Found::File(object) => copy_file(repo, at, &name, object)?,
+            Found::Dir(_) if depth > MAX_POLICY_DEPTH => {}
+            Found::Dir(dir) => {
+                sysfs::ensure_dir(at, &name)?;
+                copy(repo, &sysfs::open_dir(at, &name)?, &dir, depth + 1)?;
+            }
+        }
     }
     Ok(())
 }
 
-fn copy(repo: &Repo, at: &OwnedFd, name: &str, node: &mut Node, depth: usize) -> Result<()> {
-    match node {
-        Node::File(object) => {
-            let (meta, _) = repo.file_meta(*object)?;
-            // libostree would follow a link out of the tree.
-            if !meta.is_symlink() {
-                let content = repo.file_content(*object, MAX_POLICY_FILE)?;
-                sysfs::create_new(at, name)?.write_all(&content)?;
-            } else if !meta.target.contains(&b'/') {
-                rustix::fs::symlinkat(&meta.target[..], at, name)?;
-            }
-        }
-        Node::Dir(_) if depth > MAX_POLICY_DEPTH => {}
-        Node::Dir(dir) => {
-            sysfs::ensure_dir(at, name)?;
-            let below = sysfs::open_dir(at, name)?;
-            for (name, node) in dir.entries(repo)? {
-                copy(repo, &below, name, node, depth + 1)?;
-            }
-        }
+fn copy_file(repo: &Repo, at: &OwnedFd, name: &str, object: Digest) -> Result<()> {
+    let (meta, _) = repo.file_meta(object)?;
+    // libostree would follow a link out of the tree.
+    if !meta.is_symlink() {
+        let content = repo.file_content(object, MAX_POLICY_FILE)?;
+        sysfs::create_new(at, name)?.write_all(&content)?;
+    } else if !meta.target.contains(&b'/') {
+        rustix::fs::symlinkat(&meta.target[..], at, name)?;
     }
     Ok(())
 }

@@ -13,12 +13,13 @@ use ostree::glib::Bytes;
 use rustix::fs::{AtFlags, FileType};
 use thiserror::Error;
 
-use super::gvariant::{self, DirTree};
+use super::gvariant;
 use super::layer_stage::Chunks;
+use super::loose;
 use super::object::{FileMeta, ObjectKind};
 use super::staging::{self, NoPulls, Staging, StorageMode};
 use super::tar_stream::TarError;
-use super::tree::TreeReader;
+use super::union::TreeReader;
 use crate::image::Digest;
 use crate::sys::fs as sysfs;
 
@@ -30,8 +31,6 @@ const CONTENT_PART: usize = 64 << 10;
 const EXTENSION_DIRS: [&str; 2] = ["extensions", "bowline"];
 /// Where those who may not write to the repository put what they need for a moment.
 const READERS_SCRATCH: &str = "/var/tmp";
-/// Largest header of an archive object: a link target and attributes.
-const MAX_HEADER: usize = 2 << 20;
 
 /// A repository whose mode or configuration Bowline cannot write into.
 #[derive(Debug, Error)]
@@ -218,11 +217,7 @@ impl Repo {
     #[context("Reading metadata of file object {checksum}")]
     pub fn file_meta(&self, checksum: Digest) -> Result<(FileMeta, u64)> {
         let name = self.loose_path(checksum, ObjectKind::File);
-        match self.mode {
-            StorageMode::Bare => super::loose::bare(&self.objects, &name),
-            StorageMode::BareUser => super::loose::bare_user(&self.objects, &name),
-            StorageMode::Archive => super::loose::archive(&self.objects, &name, MAX_HEADER),
-        }
+        loose::file(self.mode, &self.objects, &name)
     }
 
     /// Content of a regular file object as a stream; nothing of it is verified. An error for a link
@@ -235,7 +230,7 @@ impl Repo {
         if self.mode != StorageMode::Archive {
             return Ok(Box::new(file));
         }
-        super::loose::skip_archive_header(&mut file, MAX_HEADER)?;
+        loose::skip_archive_header(&mut file, loose::MAX_HEADER)?;
         Ok(Box::new(flate2::read::DeflateDecoder::new(file)))
     }
 
@@ -359,9 +354,8 @@ impl Chunks for FileContent {
 }
 
 impl TreeReader for Repo {
-    fn dirtree(&self, checksum: Digest) -> Result<DirTree> {
-        let data = self.metadata_object(checksum, ObjectKind::DirTree)?;
-        DirTree::parse(&data).with_context(|| format!("Reading directory tree {checksum}"))
+    fn tree(&self, checksum: Digest) -> Result<Vec<u8>> {
+        self.metadata_object(checksum, ObjectKind::DirTree)
     }
 
     fn is_symlink(&self, checksum: Digest) -> Result<bool> {

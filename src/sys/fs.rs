@@ -91,22 +91,34 @@ pub fn remove_all(at: impl AsFd, name: &str) -> io::Result<()> {
         Err(errno) => return Err(errno.into()),
     }
     let dir = open_dir(&at, name)?;
-    for entry in list(&dir)? {
-        remove_all(&dir, &entry)?;
-    }
+    // Once more until nothing is found: names may be left out while others go.
+    while each(&dir, |entry| remove_all(&dir, entry))? > 0 {}
     Ok(rustix::fs::unlinkat(at, name, AtFlags::REMOVEDIR)?)
+}
+
+/// Calls `visit` with the names in a directory, without `.` and `..`, as they are read; gives how many
+/// there were. Names that are not UTF-8 are an error.
+pub fn each(dir: impl AsFd, mut visit: impl FnMut(&str) -> io::Result<()>) -> io::Result<usize> {
+    let mut count = 0;
+    for entry in Dir::read_from(dir)? {
+        let entry = entry?;
+        let name = entry.file_name().to_str();
+        let name = name.map_err(|e| io::Error::new(io::ErrorKind::InvalidData, e))?;
+        if name != "." && name != ".." {
+            visit(name)?;
+            count += 1;
+        }
+    }
+    Ok(count)
 }
 
 /// The names in a directory, without `.` and `..`; names that are not UTF-8 are an error.
 pub fn list(dir: impl AsFd) -> io::Result<Vec<String>> {
     let mut names = Vec::new();
-    for entry in Dir::read_from(dir)? {
-        let name = entry?.file_name().to_str().map(str::to_owned);
-        let name = name.map_err(|e| io::Error::new(io::ErrorKind::InvalidData, e))?;
-        if name != "." && name != ".." {
-            names.push(name);
-        }
-    }
+    each(dir, |name| {
+        names.push(name.to_owned());
+        Ok(())
+    })?;
     Ok(names)
 }
 
