@@ -317,6 +317,21 @@ pub struct ImagePullArgs {
     #[arg(value_name = "IMAGE")]
     pub image: String,
 
+    /// Only print what would be done about each layer; fetch manifest, config and tables of contents,
+    /// no layer
+    #[arg(long)]
+    pub plan: bool,
+
+    /// How to print the plan
+    #[arg(
+        long,
+        value_enum,
+        value_name = "FORMAT",
+        default_value_t,
+        requires = "plan"
+    )]
+    pub format: Format,
+
     /// How to fetch.
     #[command(flatten)]
     pub fetch: FetchArgs,

@@ -82,3 +82,31 @@ fn credentials_come_from_the_authfile_and_v_says_so() {
     let text = stderr(&output);
     assert!(text.contains("DEBUG") && !secret(&text), "{text}");
 }
+
+#[test]
+fn a_plan_says_what_a_pull_fetches() {
+    let scene = Scene::new();
+    let (registry, name) = serve(&scene);
+    let layers = |plan: &str| -> Vec<serde_json::Value> {
+        let plan: serde_json::Value = serde_json::from_str(plan).unwrap();
+        plan["layers"].as_array().unwrap().clone()
+    };
+    let planned = layers(&scene.ok(&["pull", &name, "--plan", "--format", "json"]));
+    // A manifest and a config.
+    assert_eq!(paths(&registry).len(), 2);
+    let said = scene.ok(&["pull", &name, "--plan"]);
+    assert_eq!(said.matches("fetched whole, ").count(), 3, "{said}");
+    registry.clear_requests();
+    scene.ok(&["pull", &name]);
+    for layer in &planned {
+        let digest = layer["digest"].as_str().unwrap();
+        let requests = registry.requests().into_iter();
+        let sent = requests
+            .filter(|r| r.path.ends_with(digest))
+            .map(|r| r.bytes);
+        assert_eq!(layer["bytesToFetch"], sent.sum::<u64>());
+    }
+    let after = layers(&scene.ok(&["pull", &name, "--plan", "--format", "json"]));
+    assert!(after.iter().all(|l| l["action"] == "present"), "{after:?}");
+    assert_eq!(after.len(), planned.len());
+}

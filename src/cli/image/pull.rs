@@ -1,66 +1,114 @@
-//! `image pull`: fetches an image into a repository and prints what it became. Never deploys
-//! anything.
+//! `image pull`: fetches an image into a repository and prints what it became, or only what would be
+//! done. Never deploys anything.
 
 use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::{Context as _, Result};
+use serde_json::json;
 
-use crate::cli::args::ImagePullArgs;
-use crate::cli::{Context, reference};
+use super::show;
+use crate::cli::args::{Format, ImagePullArgs};
+use crate::cli::{Context, reference, render_plan};
 use crate::image::{Manifest, OstreeImageReference};
 use crate::progress::{Event, Phase, ProgressSink};
 use crate::pull::{self, Prepared, PullOptions};
-use crate::repo::{ImageRecord, Repo};
-use crate::{transport, trust};
+use crate::repo::Repo;
+use crate::transport::{self, ImageSource};
+use crate::trust;
 
-/// Pulls, and prints digest and commit.
+/// Pulls, and prints digest and commit; or prints what a pull would do.
 pub fn run(args: &ImagePullArgs, path: &Path, context: &Context) -> Result<()> {
     let image = reference::parse(&args.image)?;
     let repo = super::open(path)?;
     let progress = context.progress(&image.imgref.to_string())?;
-    let work = fetch(&repo, &image, args, context, progress.clone());
-    let result = context.block_on(work);
+    let pull = Pull {
+        repo,
+        image,
+        args,
+        context,
+        progress: progress.clone(),
+    };
+    let result = context.block_on(pull.run());
     progress.event(Event::Finished);
-    let record = result.with_context(|| format!("Pulling {}", image.imgref))?;
-    context.print(&format!(
-        "Image   {}\nDigest  {}\nCommit  {}\n",
-        image.imgref, record.manifest_digest, record.commit
-    ))
+    let text = result.with_context(|| format!("Pulling {}", pull.image.imgref))?;
+    context.print(&text)
 }
 
-async fn fetch(
-    repo: &Repo,
-    image: &OstreeImageReference,
-    args: &ImagePullArgs,
-    context: &Context,
+struct Pull<'a> {
+    repo: Repo,
+    image: OstreeImageReference,
+    args: &'a ImagePullArgs,
+    context: &'a Context,
     progress: Arc<dyn ProgressSink>,
-) -> Result<ImageRecord> {
-    progress.event(Event::Phase(Phase::Resolve));
-    let options = context.source_options(&args.fetch, progress.clone());
-    let source: Arc<dyn transport::ImageSource> =
-        transport::open(&image.imgref, &options).await?.into();
-    let options = PullOptions {
-        arch: context.arch(&args.fetch),
-        require_bootable: false,
-    };
-    let accept = |manifest: &Manifest| -> Result<(), trust::Denied> {
-        let verdict = trust::check(image, manifest, &context.policy_paths())?;
-        tracing::info!("{} is accepted unverified: {verdict}", image.imgref);
+}
+
+impl Pull<'_> {
+    async fn run(&self) -> Result<String> {
+        let (source, prepared) = self.prepare().await?;
+        if self.args.plan {
+            return self.plan(&prepared);
+        }
+        let record = match prepared {
+            Prepared::Unchanged(record) => {
+                self.progress.event(nothing_to_fetch(&record.manifest));
+                *record
+            }
+            Prepared::Ready(plan) => {
+                let jobs = usize::try_from(self.args.fetch.jobs)?;
+                pull::run(&self.repo, source, *plan, jobs, self.progress.clone()).await?
+            }
+        };
+        Ok(format!(
+            "Image   {}\nDigest  {}\nCommit  {}\n",
+            self.image.imgref, record.manifest_digest, record.commit
+        ))
+    }
+
+    /// Finds out what there is to do. Fetches manifest, config and tables of contents.
+    async fn prepare(&self) -> Result<(Arc<dyn ImageSource>, Prepared)> {
+        self.progress.event(Event::Phase(Phase::Resolve));
+        let (imgref, fetch) = (&self.image.imgref, &self.args.fetch);
+        let options = self.context.source_options(fetch, self.progress.clone());
+        let source: Arc<dyn ImageSource> = transport::open(imgref, &options).await?.into();
+        let options = PullOptions {
+            arch: self.context.arch(fetch),
+            require_bootable: false,
+        };
+        let mut prepared = pull::prepare(&self.repo, &*source, imgref, &options).await?;
+        match &mut prepared {
+            Prepared::Unchanged(record) => self.accept(&record.manifest)?,
+            Prepared::Ready(plan) => {
+                self.accept(&plan.manifest)?;
+                pull::compare(&self.repo, &*source, plan, &self.progress).await?;
+            }
+        }
+        Ok((source, prepared))
+    }
+
+    fn accept(&self, manifest: &Manifest) -> Result<(), trust::Denied> {
+        let verdict = trust::check(&self.image, manifest, &self.context.policy_paths())?;
+        tracing::info!("{} is accepted unverified: {verdict}", self.image.imgref);
         Ok(())
-    };
-    match pull::prepare(repo, &*source, &image.imgref, &options).await? {
-        Prepared::Unchanged(record) => {
-            accept(&record.manifest)?;
-            progress.event(nothing_to_fetch(&record.manifest));
-            Ok(*record)
+    }
+
+    /// What would be done about each layer.
+    fn plan(&self, prepared: &Prepared) -> Result<String> {
+        let (digest, steps) = match prepared {
+            Prepared::Unchanged(record) => (record.manifest_digest, pull::steps_of_stored(record)),
+            Prepared::Ready(plan) => (plan.manifest.digest(), plan.steps()),
+        };
+        let imgref = &self.image.imgref;
+        if self.args.format == Format::Human {
+            let table = render_plan::human(&steps);
+            return Ok(format!("Image   {imgref}\nDigest  {digest}\n{table}"));
         }
-        Prepared::Ready(mut plan) => {
-            accept(&plan.manifest)?;
-            pull::compare(repo, &*source, &mut plan, &progress).await?;
-            let jobs = usize::try_from(args.fetch.jobs)?;
-            pull::run(repo, source, *plan, jobs, progress).await
-        }
+        let value = json!({
+            "image": imgref.to_string(),
+            "imageDigest": digest.to_string(),
+            "layers": render_plan::values(&steps),
+        });
+        show::serialized(&value, self.args.format)
     }
 }
 

@@ -126,7 +126,7 @@ fn history_table(manifest: &Manifest, history: &[HistoryEntry]) -> String {
 }
 
 /// A value as JSON or YAML, ending with a line break.
-fn serialized(value: &impl Serialize, format: Format) -> Result<String> {
+pub(super) fn serialized(value: &impl Serialize, format: Format) -> Result<String> {
     Ok(match format {
         Format::Yaml => serde_yaml_ng::to_string(value)?,
         Format::Json | Format::Human => serde_json::to_string_pretty(value)? + "\n",
