@@ -103,3 +103,51 @@ impl<R: Read> Read for Keeping<R> {
         Ok(length)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::image::Digest;
+    use crate::repo::Repo;
+    use crate::testing::Fixture;
+
+    #[test]
+    fn large_pieces_are_kept_however_fast_they_come() {
+        let fixture = Fixture::new().unwrap();
+        let place = Arc::new(Repo::open(fixture.path()).unwrap().kept_blobs().unwrap());
+        let bytes = vec![7; 3 * WINDOW / 2];
+        // What began in the future is never slow.
+        for (size, kept) in [(LARGE, bytes.len() as u64), (LARGE - 1, 0)] {
+            let piece = Piece::whole(&Digest::of(b"blob"), size);
+            let mut keeping = Keeping::new(&bytes[..], Some((place.clone(), piece.clone())));
+            if let State::Deciding { since, .. } = &mut keeping.state {
+                *since += Duration::from_secs(3600);
+            }
+            let mut passed = vec![0; bytes.len()];
+            keeping.read_exact(&mut passed).unwrap();
+            assert_eq!((place.length(&piece), passed == bytes), (kept, true));
+            drop(keeping);
+            place.remove(&piece).unwrap();
+        }
+    }
+
+    #[test]
+    fn what_comes_slowly_is_kept_from_its_first_byte() {
+        let fixture = Fixture::new().unwrap();
+        let place = Arc::new(Repo::open(fixture.path()).unwrap().kept_blobs().unwrap());
+        let piece = Piece::whole(&Digest::of(b"blob"), 100);
+        let bytes = [1, 2, 3, 4];
+        let mut keeping = Keeping::new(&bytes[..], Some((place.clone(), piece.clone())));
+        let mut passed = [0; 2];
+        if let State::Deciding { since, .. } = &mut keeping.state {
+            *since += Duration::from_secs(3600);
+        }
+        keeping.read_exact(&mut passed).unwrap();
+        assert_eq!(place.length(&piece), 0);
+        if let State::Deciding { since, .. } = &mut keeping.state {
+            *since = Instant::now().checked_sub(2 * FAST).unwrap();
+        }
+        keeping.read_exact(&mut passed).unwrap();
+        assert_eq!((place.length(&piece), passed), (4, [3, 4]));
+    }
+}
