@@ -323,10 +323,13 @@ impl Pull {
                 l.layer.kind != LayerKind::Derived && l.state == LayerState::Fetch
             };
             // A prune that was interrupted leaves commits whose state says nothing.
-            if self.plan.layers.iter().any(fetched) {
-                verify_complete(&self.repo, base)?;
+            match self.plan.layers.iter().any(fetched) {
+                true => {
+                    verify_complete(&self.repo, base)?;
+                    unmark(&self.repo, base)?;
+                }
+                false => complete(&self.repo, base)?,
             }
-            complete(&self.repo, base)?;
         }
         let rules = path_rules(&self.repo, base.as_deref())?;
         self.rules = Some(rules);
@@ -483,6 +486,11 @@ fn complete(repo: &Repo, commit: &str) -> Result<()> {
         return Ok(());
     }
     verify_complete(repo, commit)?;
+    unmark(repo, commit)
+}
+
+/// Takes the mark, if there is one, off a commit that has been seen to be complete.
+fn unmark(repo: &Repo, commit: &str) -> Result<()> {
     let unmarked = repo.ostree().mark_commit_partial(commit, false);
     unmarked.with_context(|| format!("Marking commit {commit} as complete"))
 }
