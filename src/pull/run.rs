@@ -28,7 +28,7 @@ use crate::transport::ImageSource;
 
 /// Publish when so many bytes wait, or after so long: what an interruption costs.
 const PUBLISH_BYTES: u64 = 256 << 20;
-const PUBLISH_AFTER: Duration = Duration::from_millis(300);
+const PUBLISH_AFTER: Duration = Duration::from_millis(1000);
 
 /// Pulls an image as planned, `jobs` layers at a time, and gives what is stored then.
 pub async fn run(

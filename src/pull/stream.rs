@@ -13,8 +13,9 @@ use tokio::sync::mpsc;
 use crate::progress::{Event, ProgressSink};
 use crate::transport::{Blob, Error};
 
-/// Chunks between the transfer and the worker. A chunk is what the network gave, tens of KiB.
-const CHUNKS: usize = 16;
+/// Chunks between the transfer and the worker. A chunk is what the network gave: up to 400 KiB where
+/// it is fast, so that more of them would only cost memory.
+const CHUNKS: usize = 3;
 /// Bytes between two progress events.
 const REPORT_EVERY: u64 = 256 << 10;
 
