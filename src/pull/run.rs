@@ -425,9 +425,7 @@ impl Pull {
         let (repo, staging) = (self.repo.reopen()?, self.staging.clone());
         let (manifest, config) = (self.plan.manifest.clone(), self.plan.config.clone());
         let merged = spawn_blocking(move || -> Result<_> {
-            let mut stage = staging
-                .layer("merge")
-                .context("Making a place for the merge")?;
+            let mut stage = staging.layer().context("Making a place for the merge")?;
             let merged = merge(&repo, &mut stage, &layers, &manifest, &config)?;
             Ok((stage, merged))
         });

@@ -44,14 +44,9 @@ pub struct FinishedLayer {
 }
 
 /// Reads a layer off its (uncompressed) stream.
-pub fn import(
-    staging: &Staging,
-    name: &str,
-    kind: LayerKind,
-    input: impl BufRead,
-) -> Result<ImportedLayer> {
+pub fn import(staging: &Staging, kind: LayerKind, input: impl BufRead) -> Result<ImportedLayer> {
     let mut stage = staging
-        .layer(name)
+        .layer()
         .context("Making a place for the layer's objects")?;
     let tar = TarStream::new(input);
     let content = match kind {
@@ -86,7 +81,7 @@ impl ImportedLayer {
             Content::Commit(commit) => commit,
             Content::Tree(tree) => {
                 let tree = tree.into_commit_tree(&mut self.stage, rules)?;
-                require(&tree, &self.stage)?;
+                require(&tree, &mut self.stage)?;
                 forget(&tree, &mut self.stage)?;
                 commit::write_derived(&mut self.stage, &tree)?
             }
@@ -99,7 +94,7 @@ impl ImportedLayer {
 }
 
 /// Sees to it that what hard links expect in the repository is there, as far as the tree has it.
-fn require(tree: &CommitTree, stage: &LayerStage) -> Result<()> {
+fn require(tree: &CommitTree, stage: &mut LayerStage) -> Result<()> {
     let mut missing = BTreeSet::new();
     for object in &tree.expected {
         if !stage.has_file(*object)? {
@@ -111,7 +106,7 @@ fn require(tree: &CommitTree, stage: &LayerStage) -> Result<()> {
     }
     walk(
         tree.tree,
-        stage,
+        &*stage,
         &mut |entry| match missing.contains(&named(entry)) {
             false => Ok(()),
             true => Err(LayerError::LinkTarget {

@@ -1,21 +1,21 @@
 //! Writes the objects of one layer into its staging directory, in the form the repository's mode
-//! asks for. File metadata and content come in, checksums go out. Never touches a final name and
-//! never writes a file that the repository has.
+//! asks for. File metadata and content come in, checksums go out. Never touches a final name, and keeps
+//! nothing that the repository or another layer of the pull has.
 
 use std::collections::{BTreeSet, HashSet};
 use std::fs::File;
 use std::io::{self, BufWriter, Write};
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
 
-use flate2::Compression;
-use flate2::write::DeflateEncoder;
-use rustix::fs::{Gid, Mode, Timespec, Timestamps, Uid, XattrFlags};
+use rustix::fs::Mode;
 
 use super::LayerError;
-use super::gvariant;
 use super::hashing::Hashing;
 use super::loose;
 use super::object::{FileMeta, ObjectKind};
+use super::object_file;
+use super::staged::{LayerNumber, ObjectName, Staged};
 use super::staging::StorageMode;
 use super::tar_stream::TarError;
 use super::tree::TreeStore;
@@ -33,8 +33,6 @@ const CLAIM_FILE: u64 = 512;
 const STREAM_BUFFER: usize = 64 << 10;
 /// Largest directory tree that is read back, bytes.
 const MAX_TREE: u64 = 128 << 20;
-/// Deflate level of archive repositories: libostree's default.
-const ARCHIVE_LEVEL: Compression = Compression::new(6);
 
 /// Gives the content of a file slice by slice.
 pub trait Chunks {
@@ -58,14 +56,34 @@ impl Chunks for NoContent {
     }
 }
 
+/// What a layer is to publish.
+pub(super) struct Objects {
+    /// The layer.
+    pub number: LayerNumber,
+    /// Objects whose names say what is in them.
+    pub named: Vec<ObjectName>,
+    /// The commit whose detached metadata this layer has.
+    pub detached: Option<Digest>,
+    /// Commits that must not have detached metadata.
+    pub plain: Vec<Digest>,
+}
+
 /// Objects of one layer. One thread writes them.
 #[derive(Debug)]
 pub struct LayerStage {
     dir: OwnedFd,
     objects: OwnedFd,
     mode: StorageMode,
-    staged: Vec<(Digest, ObjectKind)>,
-    names: HashSet<(Digest, ObjectKind)>,
+    /// What the layers of the pull have staged, and which of them this is.
+    shared: Arc<Staged>,
+    number: LayerNumber,
+    /// What this layer has written.
+    staged: Vec<ObjectName>,
+    /// What it needs of other layers.
+    leans: HashSet<ObjectName>,
+    /// The commit that it has detached metadata of, and commits that have none.
+    detached: Option<Digest>,
+    plain: Vec<Digest>,
     buffer: Vec<u8>,
     bytes: u64,
     reserve: u64,
@@ -75,14 +93,24 @@ pub struct LayerStage {
 }
 
 impl LayerStage {
-    /// Writes into `dir`; `objects` are those of the repository, and `reserve` bytes stay free.
-    pub(super) fn new(dir: OwnedFd, objects: OwnedFd, mode: StorageMode, reserve: u64) -> Self {
+    /// Writes into the first of two directories; the second has the objects of the repository.
+    /// `reserve` bytes stay free.
+    pub(super) fn new(
+        (dir, objects): (OwnedFd, OwnedFd),
+        (shared, number): (Arc<Staged>, LayerNumber),
+        mode: StorageMode,
+        reserve: u64,
+    ) -> Self {
         Self {
             dir,
             objects,
             mode,
+            shared,
+            number,
             staged: Vec::new(),
-            names: HashSet::new(),
+            leans: HashSet::new(),
+            detached: None,
+            plain: Vec::new(),
             buffer: Vec::new(),
             bytes: 0,
             reserve,
@@ -91,9 +119,20 @@ impl LayerStage {
         }
     }
 
-    /// The directory, and the objects in it that are to be published.
-    pub(super) fn into_objects(self) -> (OwnedFd, Vec<(Digest, ObjectKind)>) {
-        (self.dir, self.staged)
+    /// The objects that are to be published, whoever has staged them.
+    pub(super) fn into_objects(self) -> Objects {
+        let mut named = self.staged;
+        named.extend(self.leans);
+        Objects {
+            number: self.number,
+            named,
+            plain: self
+                .plain
+                .into_iter()
+                .filter(|c| self.detached != Some(*c))
+                .collect(),
+            detached: self.detached,
+        }
     }
 
     /// A directory for anything else; it goes away with the staging directory.
@@ -116,24 +155,35 @@ impl LayerStage {
     /// Forgets objects; they are not published.
     pub fn forget(&mut self, objects: &BTreeSet<(Digest, ObjectKind)>) {
         self.staged.retain(|object| !objects.contains(object));
+        self.leans.retain(|object| !objects.contains(object));
     }
 
     /// Metadata of a file object that is staged; `None` for any other.
     pub fn staged_file(&self, checksum: Digest) -> anyhow::Result<Option<FileMeta>> {
-        let name = self.file_name(checksum, ObjectKind::File);
+        let Some(name) = self.staged_name((checksum, ObjectKind::File)) else {
+            return Ok(None);
+        };
+        // Another layer may have published it since.
         match sysfs::exists(&self.dir, &name)? {
             true => Ok(Some(loose::file(self.mode, &self.dir, &name)?.0)),
             false => Ok(None),
         }
     }
 
-    /// The file objects that this layer brings or refers to and that are here, staged or before.
-    pub fn has_file(&self, checksum: Digest) -> io::Result<bool> {
+    /// Where an object is, seen from this layer's directory, if a layer has staged it.
+    fn staged_name(&self, object: ObjectName) -> Option<String> {
+        let layer = self.shared.layer_of(object)?;
+        Some(format!("../{layer}/{}", self.file_name(object.0, object.1)))
+    }
+
+    /// Whether a file object that this layer refers to is here, staged or before.
+    pub fn has_file(&mut self, checksum: Digest) -> io::Result<bool> {
         self.has(checksum, ObjectKind::File)
     }
 
     /// Takes one file and gives its checksum. With `expected`, another checksum is an error and
-    /// nothing of the file is kept. A file that the repository has costs no write.
+    /// nothing of the file is kept. A file that the repository has costs no write, nor does one that
+    /// another layer has staged.
     pub fn file(
         &mut self,
         meta: &FileMeta,
@@ -157,7 +207,10 @@ impl LayerStage {
     pub fn metadata(&mut self, kind: ObjectKind, data: &[u8]) -> io::Result<Digest> {
         let checksum = Digest::of(data);
         if !self.has(checksum, kind)? {
-            self.write_plain(checksum, kind, data)?;
+            let size = data.len() as u64;
+            self.once((checksum, kind), size, |stage, name| {
+                stage.write_plain(name, data)
+            })?;
         }
         Ok(checksum)
     }
@@ -181,31 +234,65 @@ impl LayerStage {
 
     /// Gives the file `big` its name, unless the object is here.
     fn keep_big(&mut self, checksum: Digest, kind: ObjectKind, size: u64) -> io::Result<()> {
-        if self.has(checksum, kind)? {
-            return sysfs::remove_all(&self.dir, "big");
+        if !self.has(checksum, kind)? {
+            self.once((checksum, kind), size, |stage, name| {
+                Ok(rustix::fs::renameat(&stage.dir, "big", &stage.dir, name)?)
+            })?;
         }
-        let name = self.file_name(checksum, kind);
-        rustix::fs::renameat(&self.dir, "big", &self.dir, &name)?;
-        self.bytes += size;
-        self.note(checksum, kind);
-        Ok(())
+        sysfs::remove_all(&self.dir, "big")
     }
 
-    /// Takes the detached metadata of `commit`.
+    /// Takes the detached metadata of this layer's commit. Its name says nothing of its content, so that no other
+    /// layer may use it.
     pub fn detached_metadata(&mut self, commit: Digest, data: &[u8]) -> io::Result<()> {
-        self.write_plain(commit, ObjectKind::CommitMeta, data)
+        let name = self.file_name(commit, ObjectKind::CommitMeta);
+        sysfs::remove_all(&self.dir, &name)?;
+        self.write_plain(&name, data)?;
+        self.detached = Some(commit);
+        Ok(())
     }
 
-    fn write_plain(&mut self, name: Digest, kind: ObjectKind, data: &[u8]) -> io::Result<()> {
+    /// Notes that a commit of this layer has no detached metadata but what this layer brings: somebody else
+    /// may have brought the same commit with other ones.
+    pub fn no_other_detached_metadata(&mut self, commit: Digest) {
+        self.plain.push(commit);
+    }
+
+    fn write_plain(&mut self, name: &str, data: &[u8]) -> io::Result<()> {
         self.claim(data.len() as u64)?;
-        let file_name = self.file_name(name, kind);
-        sysfs::remove_all(&self.dir, &file_name)?;
-        let mut file = sysfs::create_new(&self.dir, &file_name)?;
+        let mut file = sysfs::create_new(&self.dir, name)?;
         file.write_all(data)?;
-        rustix::fs::fchmod(&file, Mode::from_raw_mode(0o644))?;
-        self.bytes += data.len() as u64;
-        self.note(name, kind);
+        Ok(rustix::fs::fchmod(&file, Mode::from_raw_mode(0o644))?)
+    }
+
+    /// Stages an object of `size` bytes, unless another layer has by now.
+    fn once(
+        &mut self,
+        object: ObjectName,
+        size: u64,
+        write: impl FnOnce(&mut Self, &str) -> io::Result<()>,
+    ) -> io::Result<()> {
+        let shared = self.shared.clone();
+        match shared.turn(object) {
+            Some(turn) => {
+                let name = self.file_name(object.0, object.1);
+                write(self, &name)?;
+                turn.done(self.number);
+                self.bytes += size;
+                self.staged.push(object);
+            }
+            None => drop(self.lean(object)),
+        }
         Ok(())
+    }
+
+    /// Notes that this layer needs an object that is staged; tells whether it is.
+    fn lean(&mut self, object: ObjectName) -> bool {
+        let layer = self.shared.layer_of(object);
+        if layer.is_some_and(|layer| layer != self.number) {
+            self.leans.insert(object);
+        }
+        layer.is_some()
     }
 
     /// Refuses to write `size` bytes more where they would not leave enough free.
@@ -227,12 +314,6 @@ impl LayerStage {
         Err(io::Error::new(io::ErrorKind::StorageFull, text))
     }
 
-    fn note(&mut self, checksum: Digest, kind: ObjectKind) {
-        if self.names.insert((checksum, kind)) {
-            self.staged.push((checksum, kind));
-        }
-    }
-
     fn file_name(&self, checksum: Digest, kind: ObjectKind) -> String {
         format!(
             "{}.{}",
@@ -241,9 +322,9 @@ impl LayerStage {
         )
     }
 
-    /// Whether the object is in the repository or staged here.
-    fn has(&self, checksum: Digest, kind: ObjectKind) -> io::Result<bool> {
-        if self.names.contains(&(checksum, kind)) {
+    /// Whether the object is in the repository, or staged by a layer of this pull.
+    fn has(&mut self, checksum: Digest, kind: ObjectKind) -> io::Result<bool> {
+        if self.lean((checksum, kind)) {
             return Ok(true);
         }
         if kind == ObjectKind::File && self.damaged.contains(&checksum) {
@@ -290,34 +371,15 @@ impl LayerStage {
     }
 
     fn write_small(&mut self, meta: &FileMeta, checksum: Digest, data: &[u8]) -> io::Result<()> {
-        self.claim(data.len() as u64)?;
-        let name = self.file_name(checksum, ObjectKind::File);
-        if meta.is_symlink() && self.mode == StorageMode::Bare {
-            self.bare_symlink(meta, &name)?;
-        } else {
-            let mut file = sysfs::create_new(&self.dir, &name)?;
-            match self.mode {
-                StorageMode::Archive => {
-                    write_archive_header(&mut file, meta, data.len() as u64)?;
-                    // A link has a header and nothing else.
-                    if !meta.is_symlink() {
-                        let mut encoder = DeflateEncoder::new(file, ARCHIVE_LEVEL);
-                        encoder.write_all(data)?;
-                        encoder.finish()?;
-                    }
-                }
-                _ => {
-                    let link = meta.is_symlink();
-                    file.write_all(if link { &meta.target } else { data })?;
-                    self.seal(&file, meta)?;
-                }
-            }
-        }
-        self.bytes += data.len() as u64;
-        self.note(checksum, ObjectKind::File);
-        Ok(())
+        let object = (checksum, ObjectKind::File);
+        self.once(object, data.len() as u64, |stage, name| {
+            stage.claim(data.len() as u64)?;
+            object_file::write(&stage.dir, name, stage.mode, meta, data)
+        })
     }
 
+    /// Two layers may write the same big file at the same time, since nobody knows that before its end;
+    /// one of them is kept.
     fn big_file(
         &mut self,
         meta: &FileMeta,
@@ -327,84 +389,22 @@ impl LayerStage {
     ) -> Result<Digest, LayerError> {
         self.claim(size)?;
         sysfs::remove_all(&self.dir, "big")?;
-        let mut file = sysfs::create_new(&self.dir, "big")?;
-        let checksum = match self.mode {
-            StorageMode::Archive => {
-                write_archive_header(&mut file, meta, size)?;
-                let mut encoder = DeflateEncoder::new(file, ARCHIVE_LEVEL);
-                let checksum = copy_hashed(meta, content, &mut encoder)?;
-                encoder.finish()?;
-                checksum
-            }
-            _ => {
-                let checksum = copy_hashed(meta, content, &mut file)?;
-                self.seal(&file, meta)?;
-                checksum
-            }
-        };
+        let file = sysfs::create_new(&self.dir, "big")?;
+        let checksum = object_file::write_hashed(file, self.mode, meta, size, content)?;
         let checksum = check(checksum, expected)?;
         self.keep_big(checksum, ObjectKind::File, size)?;
         Ok(checksum)
-    }
-
-    fn bare_symlink(&self, meta: &FileMeta, name: &str) -> io::Result<()> {
-        rustix::fs::symlinkat(&meta.target[..], &self.dir, name)?;
-        if (meta.uid, meta.gid) != (0, 0) || !rustix::process::geteuid().is_root() {
-            let owner = (Uid::from_raw(meta.uid), Gid::from_raw(meta.gid));
-            let flags = rustix::fs::AtFlags::SYMLINK_NOFOLLOW;
-            rustix::fs::chownat(&self.dir, name, Some(owner.0), Some(owner.1), flags)?;
-        }
-        for (key, value) in &meta.xattrs {
-            let path = format!("/proc/self/fd/{}/{name}", self.dir.as_raw_fd());
-            rustix::fs::lsetxattr(path, &key[..], value, XattrFlags::empty())?;
-        }
-        Ok(())
-    }
-
-    /// Gives a written file its owner, mode, attributes and time, as libostree does.
-    fn seal(&self, file: &File, meta: &FileMeta) -> io::Result<()> {
-        if self.mode == StorageMode::BareUser {
-            let value = gvariant::metadata(meta.uid, meta.gid, meta.mode, &meta.xattrs);
-            rustix::fs::fsetxattr(file, "user.ostreemeta", &value, XattrFlags::empty())?;
-            let mode = if meta.is_symlink() {
-                0o644
-            } else {
-                (meta.mode & 0o775) | 0o400
-            };
-            rustix::fs::fchmod(file, Mode::from_raw_mode(mode))?;
-        } else {
-            if (meta.uid, meta.gid) != (0, 0) || !rustix::process::geteuid().is_root() {
-                let owner = (Uid::from_raw(meta.uid), Gid::from_raw(meta.gid));
-                rustix::fs::fchown(file, Some(owner.0), Some(owner.1))?;
-            }
-            rustix::fs::fchmod(file, Mode::from_raw_mode(meta.mode & 0o7777))?;
-            for (key, value) in &meta.xattrs {
-                rustix::fs::fsetxattr(file, &key[..], value, XattrFlags::empty())?;
-            }
-        }
-        let omit = Timespec {
-            tv_sec: 0,
-            tv_nsec: rustix::fs::UTIME_OMIT,
-        };
-        let epoch = Timespec {
-            tv_sec: 0,
-            tv_nsec: 0,
-        };
-        let times = Timestamps {
-            last_access: omit,
-            last_modification: epoch,
-        };
-        Ok(rustix::fs::futimens(file, &times)?)
     }
 }
 
 impl TreeStore for LayerStage {
     fn read_tree(&self, tree: Digest) -> io::Result<Vec<u8>> {
-        let mut name = self.file_name(tree, ObjectKind::DirTree);
-        let staged = sysfs::read_optional(&self.dir, &name, MAX_TREE)?;
-        if let Some(data) = staged {
-            return Ok(data);
+        if let Some(name) = self.staged_name((tree, ObjectKind::DirTree)) {
+            if let Some(data) = sysfs::read_optional(&self.dir, &name, MAX_TREE)? {
+                return Ok(data);
+            }
         }
+        let mut name = self.file_name(tree, ObjectKind::DirTree);
         name.insert(2, '/');
         let data = sysfs::read_optional(&self.objects, &name, MAX_TREE)?;
         data.ok_or_else(|| io::Error::new(io::ErrorKind::NotFound, format!("{name} is missing")))
@@ -423,28 +423,4 @@ fn check(found: Digest, expected: Option<Digest>) -> Result<Digest, LayerError> 
         }),
         _ => Ok(found),
     }
-}
-
-fn copy_hashed(
-    meta: &FileMeta,
-    content: &mut impl Chunks,
-    out: &mut impl Write,
-) -> Result<Digest, LayerError> {
-    use sha2::Digest as _;
-    let mut hasher = meta.hasher();
-    while let Some(chunk) = content.chunk()? {
-        hasher.update(chunk);
-        out.write_all(chunk)?;
-    }
-    Ok(Digest::from_bytes(hasher.finalize().into()))
-}
-
-/// The framed header of an archive object; raw deflate of the content follows.
-fn write_archive_header(file: &mut File, meta: &FileMeta, size: u64) -> io::Result<()> {
-    let ids = (meta.uid, meta.gid);
-    let header = gvariant::archive_header(size, ids, meta.mode, &meta.target, &meta.xattrs);
-    file.write_all(&(header.len() as u32).to_be_bytes())?;
-    file.write_all(&[0; 4])?;
-    file.write_all(&header)?;
-    Ok(rustix::fs::fchmod(file, Mode::from_raw_mode(0o644))?)
 }

@@ -3,10 +3,14 @@
 //!
 //! ```text
 //! REPO/tmp/bowline-RANDOM/         one per pull, locked with flock for as long as it is in use
-//!     L/HEX.file HEX.dirtree ...   objects of layer L
-//!     L/big                        a file whose checksum is not known yet
+//!     N/HEX.file HEX.dirtree ...   objects that layer N was the first to bring
+//!     N/big                        a file whose checksum is not known yet
 //!     refs/N                       refs that move when their objects are durable
 //! ```
+//!
+//! Layers share what they stage (see `staged`): one that meets an object of another one's does not write it,
+//! and takes it from there when it is published first, even if the other one has failed by then. So no
+//! layer's directory goes away before the pull ends.
 //!
 //! An interruption leaves such a directory behind; the next pull or prune removes it. Never writes under a
 //! final name, because libostree takes an object that exists for a valid one.
@@ -15,12 +19,13 @@ use std::collections::HashSet;
 use std::hash::{BuildHasher, RandomState};
 use std::io::{self, Write};
 use std::os::fd::OwnedFd;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use rustix::fs::{Mode, Timespec, Timestamps};
 
 use super::layer_stage::LayerStage;
 use super::object::ObjectKind;
+use super::staged::{LayerNumber, ObjectName, Staged};
 use super::store::SharedLock;
 use crate::image::Digest;
 use crate::sys::fs as sysfs;
@@ -50,6 +55,7 @@ pub struct Staging {
     mode: StorageMode,
     sync: bool,
     reserve: u64,
+    staged: Arc<Staged>,
     /// Objects of the repository that are known to be damaged; they are written anew.
     damaged: Mutex<HashSet<Digest>>,
     /// Nobody prunes for as long as anything can still be published, whoever publishes it.
@@ -85,6 +91,7 @@ impl Staging {
             mode,
             sync,
             reserve,
+            staged: Arc::default(),
             damaged: Mutex::default(),
             shared: None,
         })
@@ -97,12 +104,16 @@ impl Staging {
     }
 
     /// A place for the objects of one layer.
-    pub fn layer(&self, name: &str) -> io::Result<LayerStage> {
-        sysfs::remove_all(&self.dir, name)?;
-        sysfs::ensure_dir(&self.dir, name)?;
-        let dir = sysfs::open_dir(&self.dir, name)?;
-        let objects = self.objects.try_clone()?;
-        let mut stage = LayerStage::new(dir, objects, self.mode, self.reserve);
+    pub fn layer(&self) -> io::Result<LayerStage> {
+        let number = self.staged.begin_layer();
+        let name = number.to_string();
+        sysfs::ensure_dir(&self.dir, &name)?;
+        let dirs = (
+            sysfs::open_dir(&self.dir, &name)?,
+            self.objects.try_clone()?,
+        );
+        let shared = (self.staged.clone(), number);
+        let mut stage = LayerStage::new(dirs, shared, self.mode, self.reserve);
         stage.damaged = self.damaged().clone();
         Ok(stage)
     }
@@ -161,23 +172,46 @@ impl Staging {
     }
 
     fn publish_objects(&self, layer: LayerStage) -> io::Result<()> {
-        let (dir, mut objects) = layer.into_objects();
+        let mut objects = layer.into_objects();
         // Commits last: one that is there with nothing below it would look damaged.
-        objects.sort_by_key(|(_, kind)| *kind >= ObjectKind::Commit);
-        for (checksum, kind) in objects {
-            let hex = checksum.hex();
-            let extension = kind.extension(self.mode == StorageMode::Archive);
-            let staged = format!("{hex}.{extension}");
-            let name = format!("{}/{}.{extension}", &hex[..2], &hex[2..]);
-            match rustix::fs::renameat(&dir, &staged, &self.objects, &name) {
-                Err(rustix::io::Errno::NOENT) => {
-                    sysfs::ensure_dir(&self.objects, &hex[..2])?;
-                    rustix::fs::renameat(&dir, &staged, &self.objects, &name)?;
-                }
-                result => result?,
+        let named = &mut objects.named;
+        named.sort_by_key(|(_, kind)| *kind >= ObjectKind::Commit);
+        for object in named {
+            // One that is not staged any more was published with another layer.
+            if let Some(layer) = self.staged.layer_of(*object) {
+                self.publish_object(*object, layer)?;
+                self.staged.published(*object);
             }
         }
+        if let Some(commit) = objects.detached {
+            self.publish_object((commit, ObjectKind::CommitMeta), objects.number)?;
+        }
+        for commit in objects.plain {
+            let (_, name) = self.names((commit, ObjectKind::CommitMeta));
+            sysfs::remove_all(&self.objects, &name)?;
+        }
         Ok(())
+    }
+
+    fn publish_object(&self, object: ObjectName, layer: LayerNumber) -> io::Result<()> {
+        let (staged, name) = self.names(object);
+        let staged = format!("{layer}/{staged}");
+        match rustix::fs::renameat(&self.dir, &staged, &self.objects, &name) {
+            Err(rustix::io::Errno::NOENT) => {
+                sysfs::ensure_dir(&self.objects, &name[..2])?;
+                rustix::fs::renameat(&self.dir, &staged, &self.objects, &name)?;
+            }
+            result => result?,
+        }
+        Ok(())
+    }
+
+    /// The name of an object in a layer's directory, and its path among the repository's objects.
+    fn names(&self, (checksum, kind): ObjectName) -> (String, String) {
+        let extension = kind.extension(self.mode == StorageMode::Archive);
+        let staged = format!("{}.{extension}", checksum.hex());
+        let name = format!("{}/{}", &staged[..2], &staged[2..]);
+        (staged, name)
     }
 
     fn publish_ref(&self, staged: &OwnedFd, from: &str, name: &str) -> io::Result<()> {
@@ -237,3 +271,6 @@ fn remove_abandoned(tmp: &OwnedFd) -> io::Result<()> {
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests;

@@ -8,4 +8,5 @@
 
 mod deploy;
 mod kill;
+mod once;
 mod pull;

@@ -1,6 +1,7 @@
 //! Images that must not be used: what the error says, and that the repository is as before.
 
-use bowline::image::{Compression, Digest};
+use bowline::image::{Compression, Digest, ManifestOrIndex};
+use bowline::repo::refs;
 use bowline::testing::encapsulate::{Encapsulation, Tamper};
 use bowline::testing::fixture::{Fixture, OS};
 use bowline::testing::oci::{Image, ImageBuilder, Layer};
@@ -140,8 +141,8 @@ fn what_was_fetched_before_a_failure_is_kept() {
     let place = Place::new("bare-user");
     let good = encapsulated(None).build();
     let mut bad = good.clone();
-    let last = bowline::image::ManifestOrIndex::parse(good.manifest.clone(), None).unwrap();
-    let bowline::image::ManifestOrIndex::Manifest(manifest) = last else {
+    let last = ManifestOrIndex::parse(good.manifest.clone(), None).unwrap();
+    let ManifestOrIndex::Manifest(manifest) = last else {
         panic!()
     };
     let broken = manifest.layers[2].digest;
@@ -153,6 +154,41 @@ fn what_was_fetched_before_a_failure_is_kept() {
     assert_eq!(place.plan(&imgref).layers_to_fetch(), 1);
     place.pull(&imgref).unwrap();
     place.check();
+}
+
+/// Two layers that have much in common come at the same time; the first to have it turns out to be wrong.
+#[test]
+fn a_layer_is_whole_whatever_becomes_of_one_that_it_shares_files_with() {
+    let common: String = (0..20)
+        .map(|n| format!("data /usr/lib/common{n} 0 0 644 50000 {n}\n"))
+        .collect();
+    let common = format!("{common}data /usr/lib/big 0 0 644 1000000 77\n");
+    let wrong = format!("{common}data /usr/lib/tail 0 0 644 5000000 78\n");
+    let good = format!("data /usr/share/head 0 0 644 2000000 79\n{common}");
+    for mode in ["bare", "bare-user", "archive"] {
+        let image = ImageBuilder::default().derived(&wrong).unwrap();
+        let good_image = image.derived(&good).unwrap().build();
+        let mut bad = good_image.clone();
+        let manifest = ManifestOrIndex::parse(good_image.manifest.clone(), None).unwrap();
+        let ManifestOrIndex::Manifest(manifest) = manifest else {
+            panic!()
+        };
+        let blob = bad.blobs.get_mut(&manifest.layers[0].digest).unwrap();
+        *blob.last_mut().unwrap() ^= 1;
+        let place = Place::new(mode);
+        let imgref = place.add(&bad, "os");
+        let error = chain(&place.pull(&imgref).unwrap_err());
+        assert!(error.contains("its digest is sha256:"), "{error}");
+        place.check();
+        let kept = refs::of_blob(&manifest.layers[1].digest);
+        let commit = place.repo.resolve_ref(&kept).unwrap().unwrap();
+        assert!(place.list(&commit).contains("/usr/lib/common19"), "{mode}");
+        good_image.write_layout(&place.layout(), "os").unwrap();
+        assert_eq!(place.plan(&imgref).layers_to_fetch(), 1);
+        let record = place.pull(&imgref).unwrap();
+        assert!(place.list(&record.commit).contains("/usr/lib/tail"));
+        place.check();
+    }
 }
 
 #[test]
