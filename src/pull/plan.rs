@@ -16,7 +16,8 @@ use crate::repo::{Inventory, StoredLayer};
 pub enum LayerState {
     /// It is here under its digest.
     Present(String),
-    /// The same content is here under another compression; it gets a second name.
+    /// The same content is here under another compression. It gets no second name: that the blob has this
+    /// content is only what the image says.
     Reuse(String),
     /// It must be fetched.
     Fetch,

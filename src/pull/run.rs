@@ -99,16 +99,8 @@ impl Pull {
         }
         let commits = plan.layers.iter().map(|l| l.commit().map(str::to_owned));
         let commits = commits.collect();
-        let reused = plan.layers.iter().filter_map(|layer| match &layer.state {
-            // An ordinary layer can have any content: nobody has seen that its blob has this one.
-            LayerState::Reuse(commit) if layer.layer.kind != LayerKind::Derived => Some((
-                refs::of_blob(&layer.layer.descriptor.digest),
-                commit.clone(),
-            )),
-            _ => None,
-        });
         Ok(Self {
-            refs: reused.collect(),
+            refs: Vec::new(),
             staging,
             repo: repo.reopen()?,
             source,
@@ -284,8 +276,8 @@ impl Pull {
             marked.context("Marking the base commit as partial")?;
         }
         let mut names = vec![refs::of_diff_id(&layer.diff_id)];
-        // Nobody has seen that the blob of an ordinary layer has this content unless it came whole.
-        if self.whole[index] || layer.kind != LayerKind::Derived {
+        // Unless it came whole nobody has seen that the blob has this content, whatever the image says.
+        if self.whole[index] {
             names.push(refs::of_blob(&digest));
         }
         let refs = names

@@ -93,7 +93,9 @@ pub fn write_with_metadata(
     ]);
     let data = commit.normal_form();
     let written = stage.metadata(ObjectKind::Commit, data.data());
-    written.context("Writing a commit object")
+    let written = written.context("Writing a commit object")?;
+    stage.no_other_detached_metadata(written);
+    Ok(written)
 }
 
 /// Writes the commit of a chunk layer: a flat directory of its objects. The same objects give the

@@ -73,6 +73,9 @@ pub fn import<R: BufRead>(
     }
     let layer = import.layer;
     tar.drain()?;
+    if let Some(commit) = layer.commit {
+        stage.no_other_detached_metadata(commit);
+    }
     Ok(layer)
 }
 
