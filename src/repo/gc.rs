@@ -33,7 +33,8 @@ impl Repo {
     /// Drops layers that no image and no deployment needs, then every object without a ref.
     ///
     /// Waits for pulls to end, and new ones wait for it. Interrupted, it leaves objects that the
-    /// next prune removes.
+    /// next prune removes. Goes through the objects only if anything can have become superfluous
+    /// since the last prune.
     #[context("Pruning the repository")]
     pub fn prune(&self) -> Result<PruneReport> {
         if let Ok(kept) = self.found_blobs() {
@@ -58,10 +59,20 @@ impl Repo {
             layers.into_iter().map(|(_, commit)| commit).collect()
         };
         let gone = commits(gone).difference(&commits(kept)).count();
+        if self.is_still_pruned().unwrap_or(false) {
+            return Ok(PruneReport {
+                layers: gone,
+                ..PruneReport::default()
+            });
+        }
         let pruned =
             self.ostree()
                 .prune(ostree::RepoPruneFlags::REFS_ONLY, 0, gio::Cancellable::NONE);
         let (_, objects, bytes) = pruned.context("Removing objects that no ref reaches")?;
+        // Without it the next prune looks again.
+        if let Err(error) = self.note_pruned() {
+            tracing::debug!("how the repository is after the prune is not kept: {error:#}");
+        }
         Ok(PruneReport {
             layers: gone,
             objects: objects.max(0) as u64,

@@ -9,6 +9,7 @@
 //! tmp/bowline-*                                 staging of a pull (see `staging`)
 //! extensions/bowline/contents                   which object has a content (see `contents`)
 //! extensions/bowline/blobs/*                    what interrupted pulls have fetched (see `kept`)
+//! extensions/bowline/pruned                     how it was after the last prune (see `pruned`)
 //! ```
 
 pub mod catalog;
@@ -32,6 +33,7 @@ mod object;
 mod object_file;
 mod open_dirs;
 mod pax;
+mod pruned;
 pub mod refs;
 mod selinux;
 mod staged;

@@ -96,6 +96,16 @@ impl Repo {
         &self.repo
     }
 
+    /// Its directory.
+    pub(super) const fn dir(&self) -> &OwnedFd {
+        &self.dir
+    }
+
+    /// The directory of its objects.
+    pub(super) const fn objects(&self) -> &OwnedFd {
+        &self.objects
+    }
+
     /// How files are stored.
     pub const fn mode(&self) -> StorageMode {
         self.mode
