@@ -56,12 +56,14 @@ impl Chunks for NoContent {
     }
 }
 
-/// What a layer is to publish.
+/// What a layer is to publish beside what is in its directory.
 pub(super) struct Objects {
-    /// The layer.
+    /// The layer, whose directory has this name.
     pub number: LayerNumber,
-    /// Objects whose names say what is in them.
-    pub named: Vec<ObjectName>,
+    /// Objects in other layers' directories.
+    pub leans: HashSet<ObjectName>,
+    /// Objects in its directory that are to stay there.
+    pub forgotten: BTreeSet<ObjectName>,
     /// The commit whose detached metadata this layer has.
     pub detached: Option<Digest>,
     /// Commits that must not have detached metadata.
@@ -77,10 +79,10 @@ pub struct LayerStage {
     /// What the layers of the pull have staged, and which of them this is.
     shared: Arc<Staged>,
     number: LayerNumber,
-    /// What this layer has written.
-    staged: Vec<ObjectName>,
     /// What it needs of other layers.
     leans: HashSet<ObjectName>,
+    /// What it has written and does not need.
+    forgotten: BTreeSet<ObjectName>,
     /// The commit that it has detached metadata of, and commits that have none.
     detached: Option<Digest>,
     plain: Vec<Digest>,
@@ -107,8 +109,8 @@ impl LayerStage {
             mode,
             shared,
             number,
-            staged: Vec::new(),
             leans: HashSet::new(),
+            forgotten: BTreeSet::new(),
             detached: None,
             plain: Vec::new(),
             buffer: Vec::new(),
@@ -119,13 +121,12 @@ impl LayerStage {
         }
     }
 
-    /// The objects that are to be published, whoever has staged them.
+    /// What is to be published, whoever has staged it.
     pub(super) fn into_objects(self) -> Objects {
-        let mut named = self.staged;
-        named.extend(self.leans);
         Objects {
             number: self.number,
-            named,
+            leans: self.leans,
+            forgotten: self.forgotten,
             plain: self
                 .plain
                 .into_iter()
@@ -154,13 +155,13 @@ impl LayerStage {
 
     /// Forgets objects; they are not published.
     pub fn forget(&mut self, objects: &BTreeSet<(Digest, ObjectKind)>) {
-        self.staged.retain(|object| !objects.contains(object));
         self.leans.retain(|object| !objects.contains(object));
+        self.forgotten.extend(objects);
     }
 
     /// Metadata of a file object that is staged; `None` for any other.
     pub fn staged_file(&self, checksum: Digest) -> anyhow::Result<Option<FileMeta>> {
-        let Some(name) = self.staged_name((checksum, ObjectKind::File)) else {
+        let Some(name) = self.staged_name((checksum, ObjectKind::File))? else {
             return Ok(None);
         };
         // Another layer may have published it since.
@@ -171,9 +172,10 @@ impl LayerStage {
     }
 
     /// Where an object is, seen from this layer's directory, if a layer has staged it.
-    fn staged_name(&self, object: ObjectName) -> Option<String> {
+    fn staged_name(&self, object: ObjectName) -> io::Result<Option<String>> {
         let layer = self.shared.layer_of(object)?;
-        Some(format!("../{layer}/{}", self.file_name(object.0, object.1)))
+        let name = self.file_name(object.0, object.1);
+        Ok(layer.map(|layer| format!("../{layer}/{name}")))
     }
 
     /// Whether a file object that this layer refers to is here, staged or before.
@@ -273,26 +275,25 @@ impl LayerStage {
         write: impl FnOnce(&mut Self, &str) -> io::Result<()>,
     ) -> io::Result<()> {
         let shared = self.shared.clone();
-        match shared.turn(object) {
+        match shared.turn(object, self.number)? {
             Some(turn) => {
                 let name = self.file_name(object.0, object.1);
                 write(self, &name)?;
-                turn.done(self.number);
+                turn.done();
                 self.bytes += size;
-                self.staged.push(object);
             }
-            None => drop(self.lean(object)),
+            None => drop(self.lean(object)?),
         }
         Ok(())
     }
 
     /// Notes that this layer needs an object that is staged; tells whether it is.
-    fn lean(&mut self, object: ObjectName) -> bool {
-        let layer = self.shared.layer_of(object);
+    fn lean(&mut self, object: ObjectName) -> io::Result<bool> {
+        let layer = self.shared.layer_of(object)?;
         if layer.is_some_and(|layer| layer != self.number) {
             self.leans.insert(object);
         }
-        layer.is_some()
+        Ok(layer.is_some())
     }
 
     /// Refuses to write `size` bytes more where they would not leave enough free.
@@ -324,7 +325,7 @@ impl LayerStage {
 
     /// Whether the object is in the repository, or staged by a layer of this pull.
     fn has(&mut self, checksum: Digest, kind: ObjectKind) -> io::Result<bool> {
-        if self.lean((checksum, kind)) {
+        if self.lean((checksum, kind))? {
             return Ok(true);
         }
         if kind == ObjectKind::File && self.damaged.contains(&checksum) {
@@ -399,7 +400,7 @@ impl LayerStage {
 
 impl TreeStore for LayerStage {
     fn read_tree(&self, tree: Digest) -> io::Result<Vec<u8>> {
-        if let Some(name) = self.staged_name((tree, ObjectKind::DirTree)) {
+        if let Some(name) = self.staged_name((tree, ObjectKind::DirTree))? {
             if let Some(data) = sysfs::read_optional(&self.dir, &name, MAX_TREE)? {
                 return Ok(data);
             }

@@ -71,6 +71,10 @@ pub enum ObjectKind {
 }
 
 impl ObjectKind {
+    /// The kinds whose names are the hashes of their content.
+    pub const NAMED_BY_CONTENT: [Self; 4] =
+        [Self::File, Self::DirTree, Self::DirMeta, Self::Commit];
+
     /// The extension of a loose object's file name; archives keep files compressed.
     pub const fn extension(self, archive: bool) -> &'static str {
         match self {

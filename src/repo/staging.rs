@@ -23,7 +23,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use rustix::fs::{Mode, Timespec, Timestamps};
 
-use super::layer_stage::LayerStage;
+use super::layer_stage::{LayerStage, Objects};
 use super::object::ObjectKind;
 use super::staged::{LayerNumber, ObjectName, Staged};
 use super::store::SharedLock;
@@ -82,6 +82,7 @@ impl Staging {
         sysfs::lock(&dir)?;
         drop(making);
         let objects = sysfs::open_dir(&repo, "objects")?;
+        let staged = Staged::new(dir.try_clone()?, mode == StorageMode::Archive);
         Ok(Self {
             repo,
             objects,
@@ -91,7 +92,7 @@ impl Staging {
             mode,
             sync,
             reserve,
-            staged: Arc::default(),
+            staged: Arc::new(staged),
             damaged: Mutex::default(),
             shared: None,
         })
@@ -172,15 +173,17 @@ impl Staging {
     }
 
     fn publish_objects(&self, layer: LayerStage) -> io::Result<()> {
-        let mut objects = layer.into_objects();
+        let objects = layer.into_objects();
         // Commits last: one that is there with nothing below it would look damaged.
-        let named = &mut objects.named;
-        named.sort_by_key(|(_, kind)| *kind >= ObjectKind::Commit);
-        for object in named {
-            // One that is not staged any more was published with another layer.
-            if let Some(layer) = self.staged.layer_of(*object) {
-                self.publish_object(*object, layer)?;
-                self.staged.published(*object);
+        for commits in [false, true] {
+            let now = |(_, kind): &ObjectName| (*kind >= ObjectKind::Commit) == commits;
+            // Once more until nothing is found: names may be left out while others go.
+            while self.publish_own(&objects, now)? > 0 {}
+            for object in objects.leans.iter().filter(|object| now(object)) {
+                // One that is not staged any more was published with another layer.
+                if let Some(layer) = self.staged.layer_of(*object)? {
+                    self.publish_object(*object, layer)?;
+                }
             }
         }
         if let Some(commit) = objects.detached {
@@ -191,6 +194,33 @@ impl Staging {
             sysfs::remove_all(&self.objects, &name)?;
         }
         Ok(())
+    }
+
+    /// Publishes objects in a layer's own directory; gives how many there were.
+    fn publish_own(
+        &self,
+        objects: &Objects,
+        which: impl Fn(&ObjectName) -> bool,
+    ) -> io::Result<usize> {
+        let mut count = 0;
+        let dir = sysfs::open_dir(&self.dir, &objects.number.to_string())?;
+        sysfs::each(&dir, |name| match self.object(name) {
+            Some(object) if which(&object) && !objects.forgotten.contains(&object) => {
+                count += 1;
+                self.publish_object(object, objects.number)
+            }
+            _ => Ok(()),
+        })?;
+        Ok(count)
+    }
+
+    /// The object that a file in a layer's directory is, if its name says what is in it.
+    fn object(&self, name: &str) -> Option<ObjectName> {
+        let (hex, extension) = name.split_once('.')?;
+        let archive = self.mode == StorageMode::Archive;
+        let mut kinds = ObjectKind::NAMED_BY_CONTENT.into_iter();
+        let kind = kinds.find(|kind| kind.extension(archive) == extension)?;
+        Some((Digest::from_hex(hex).ok()?, kind))
     }
 
     fn publish_object(&self, object: ObjectName, layer: LayerNumber) -> io::Result<()> {
