@@ -325,15 +325,15 @@ impl LayerStage {
 
     /// Whether the object is in the repository, or staged by a layer of this pull.
     fn has(&mut self, checksum: Digest, kind: ObjectKind) -> io::Result<bool> {
-        if self.lean((checksum, kind))? {
-            return Ok(true);
+        if kind != ObjectKind::File || !self.damaged.contains(&checksum) {
+            let mut name = self.file_name(checksum, kind);
+            name.insert(2, '/');
+            // First: what was published is not looked for in every layer's directory.
+            if sysfs::exists(&self.objects, &name)? {
+                return Ok(true);
+            }
         }
-        if kind == ObjectKind::File && self.damaged.contains(&checksum) {
-            return Ok(false);
-        }
-        let mut name = self.file_name(checksum, kind);
-        name.insert(2, '/');
-        sysfs::exists(&self.objects, &name)
+        self.lean((checksum, kind))
     }
 
     /// The checksum of a file that is not written.
@@ -400,13 +400,18 @@ impl LayerStage {
 
 impl TreeStore for LayerStage {
     fn read_tree(&self, tree: Digest) -> io::Result<Vec<u8>> {
-        if let Some(name) = self.staged_name((tree, ObjectKind::DirTree))? {
-            if let Some(data) = sysfs::read_optional(&self.dir, &name, MAX_TREE)? {
+        let mut name = self.file_name(tree, ObjectKind::DirTree);
+        name.insert(2, '/');
+        // First: what was published is not looked for in every layer's directory.
+        if let Some(data) = sysfs::read_optional(&self.objects, &name, MAX_TREE)? {
+            return Ok(data);
+        }
+        if let Some(staged) = self.staged_name((tree, ObjectKind::DirTree))? {
+            if let Some(data) = sysfs::read_optional(&self.dir, &staged, MAX_TREE)? {
                 return Ok(data);
             }
         }
-        let mut name = self.file_name(tree, ObjectKind::DirTree);
-        name.insert(2, '/');
+        // Another layer may have published it since.
         let data = sysfs::read_optional(&self.objects, &name, MAX_TREE)?;
         data.ok_or_else(|| io::Error::new(io::ErrorKind::NotFound, format!("{name} is missing")))
     }
