@@ -111,7 +111,7 @@ find_skopeo() {
 
 chunked() {
 	"${newer_skopeo[@]}" --insecure-policy copy --quiet --src-tls-verify=false --dest-tls-verify=false \
-		--dest-compress-format zstd:chunked --dest-force-compress-format "$name:plain-$1" "$name:chunked-$1"
+		--dest-compress-format zstd:chunked "$name:plain-$1" "$name:chunked-$1"
 }
 
 # An image of a million small files, for the peak memory; 5 GB when it is pulled.
