@@ -109,9 +109,12 @@ find_skopeo() {
 		{ tail -n 30 "$setup_log" >&2; die "mmdebstrap failed"; }
 }
 
+# By way of a layout: within one registry skopeo would take the layers as they are there.
 chunked() {
-	"${newer_skopeo[@]}" --insecure-policy copy --quiet --src-tls-verify=false --dest-tls-verify=false \
-		--dest-compress-format zstd:chunked "$name:plain-$1" "$name:chunked-$1"
+	local layout=/var/tmp/bowline-bench-$1 copy=("${newer_skopeo[@]}" --insecure-policy copy --quiet)
+	"${copy[@]}" --src-tls-verify=false --dest-compress-format zstd:chunked "$name:plain-$1" "oci:$layout:chunked" &&
+		"${copy[@]}" --dest-tls-verify=false "oci:$layout:chunked" "$name:chunked-$1" &&
+		"${newer_skopeo[@]/%skopeo/rm}" -r "$layout"
 }
 
 # An image of a million small files, for the peak memory; 5 GB when it is pulled.
