@@ -89,6 +89,7 @@ impl Bench {
         let named = walk.cases.iter().filter_map(|case| case.name);
         let programs = self.args.programs.clone();
         let mut rows: Vec<Row> = Vec::new();
+        let mut unable: Vec<String> = Vec::new();
         for case in named {
             rows.extend(programs.iter().map(|program| Row {
                 case,
@@ -105,12 +106,24 @@ impl Bench {
             };
             let mut turn: Vec<&Program> = programs.iter().collect();
             turn.retain(|program| run < 2 || !program.is_for_scale());
+            turn.retain(|program| !unable.contains(&program.name));
             // Turns alternate, so that no program always comes last.
             if run % 2 == 1 {
                 turn.reverse();
             }
             for program in turn {
-                for (case, cost) in self.walk(program, walk, watch, link.as_ref())? {
+                let costs = match self.walk(program, walk, watch, link.as_ref()) {
+                    // Not every program can read every image.
+                    Err(error) if program.kind != Kind::Bowline => {
+                        let error = error.to_string();
+                        let error = error.lines().next().unwrap_or_default();
+                        println!("{} is left out of {}: {error}", program.name, walk.name);
+                        unable.push(program.name.clone());
+                        continue;
+                    }
+                    costs => costs?,
+                };
+                for (case, cost) in costs {
                     let row = |row: &&mut Row| row.case == case && row.program == program.name;
                     let row = rows.iter_mut().find(row);
                     row.context("a case has no row")?.costs.push(cost);
