@@ -258,7 +258,7 @@ pub struct FetchArgs {
     pub authfile: Option<PathBuf>,
 
     /// Layers to fetch at once
-    #[arg(long, value_name = "N", default_value_t = 4, value_parser = small_number(1, 64))]
+    #[arg(long, value_name = "N", default_value_t = 3, value_parser = small_number(1, 64))]
     pub jobs: u32,
 
     /// Times to try again after a temporary failure

@@ -28,10 +28,15 @@ pub fn validate(data: &[u8]) -> Result<(), Malformed> {
 
 /// Checks that foreign bytes are detached metadata of a commit.
 pub fn validate_detached(data: &[u8]) -> Result<(), Malformed> {
-    match normal(data, "a{sv}") {
+    match detached_dictionary(data) {
         Some(_) => Ok(()),
         None => Err(Malformed("detached metadata")),
     }
+}
+
+/// Detached metadata of a commit, if that is what the bytes are.
+pub fn detached_dictionary(data: &[u8]) -> Option<Variant> {
+    normal(data, "a{sv}")
 }
 
 fn normal(data: &[u8], shape: &str) -> Option<Variant> {

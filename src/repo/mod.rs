@@ -16,6 +16,7 @@ pub mod catalog;
 mod commit;
 pub mod contents;
 mod derived_tree;
+mod detached;
 mod digests;
 mod dirtree;
 mod error;

@@ -171,7 +171,7 @@ impl Repo {
         sysfs::exists(&self.objects, &name).with_context(|| format!("Looking for object {name}"))
     }
 
-    fn loose_path(&self, checksum: Digest, kind: ObjectKind) -> String {
+    pub(super) fn loose_path(&self, checksum: Digest, kind: ObjectKind) -> String {
         let mut name = checksum.hex();
         name.insert(2, '/');
         name.push('.');

@@ -3,8 +3,6 @@
 
 use anyhow::Result;
 use fn_error_context::context;
-use ostree::gio;
-use ostree::glib::VariantDict;
 
 use super::store::Repo;
 
@@ -32,17 +30,8 @@ impl Repo {
     /// Notes what the pull of an image cost.
     #[context("Noting what the pull of {commit} cost")]
     pub fn set_transfer(&self, commit: &str, transfer: Transfer) -> Result<()> {
-        let metadata = VariantDict::new(Some(&self.detached(commit)?.end()));
+        let metadata = self.detached(commit)?;
         metadata.insert(META_TRANSFER, (transfer.fetched, transfer.reused));
-        let metadata = metadata.end();
-        let repo = self.ostree();
-        repo.write_commit_detached_metadata(commit, Some(&metadata), gio::Cancellable::NONE)?;
-        Ok(())
-    }
-
-    fn detached(&self, commit: &str) -> Result<VariantDict> {
-        let repo = self.ostree();
-        let found = repo.read_commit_detached_metadata(commit, gio::Cancellable::NONE)?;
-        Ok(VariantDict::new(found.as_ref()))
+        self.set_detached(commit, &metadata.end())
     }
 }

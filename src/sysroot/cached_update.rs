@@ -3,10 +3,7 @@
 
 use anyhow::Result;
 use fn_error_context::context;
-use ostree::glib;
 
-use super::error::from_glib;
-use super::handle::NO_CANCEL;
 use super::{LockedSysroot, Sysroot};
 
 const DIGEST: &str = "ostree-ext.cached.manifest-digest";
@@ -28,7 +25,7 @@ impl Sysroot {
     /// The update that was recorded for `commit`, where there is one.
     #[context("Reading what is known about updates of {commit}")]
     pub fn cached_update(&self, commit: &str) -> Result<Option<CachedUpdate>> {
-        let dict = detached(self, commit)?;
+        let dict = self.repo()?.detached(commit)?;
         let text = |key| dict.lookup::<String>(key).ok().flatten();
         Ok((|| {
             Some(CachedUpdate {
@@ -47,8 +44,8 @@ impl LockedSysroot {
         if self.cached_update(commit)?.as_ref() == update {
             return Ok(());
         }
-        let dict = detached(self, commit)?;
-        let values = glib::VariantDict::new(Some(dict.end()).as_ref());
+        let repo = self.repo()?;
+        let values = repo.detached(commit)?;
         for key in [DIGEST, MANIFEST, CONFIG] {
             values.remove(key);
         }
@@ -57,14 +54,6 @@ impl LockedSysroot {
             values.insert(MANIFEST, &update.manifest);
             values.insert(CONFIG, &update.config);
         }
-        let repo = self.inner.repo();
-        let written = repo.write_commit_detached_metadata(commit, Some(&values.end()), NO_CANCEL);
-        written.map_err(from_glib)
+        repo.set_detached(commit, &values.end())
     }
-}
-
-fn detached(sysroot: &Sysroot, commit: &str) -> Result<glib::VariantDict> {
-    let repo = sysroot.inner.repo();
-    let found = repo.read_commit_detached_metadata(commit, NO_CANCEL);
-    Ok(glib::VariantDict::new(found.map_err(from_glib)?.as_ref()))
 }
