@@ -155,7 +155,7 @@ fn probe() -> Result<bool> {
     qemu.args(processor(true));
     qemu.args(words("-device isa-debug-exit,iobase=0xf4,iosize=4 -drive"));
     qemu.arg(format!("format=raw,file={}", file.path().display()));
-    ends_with(qemu, 0x10 << 1 | 1)
+    ends_with(qemu, (0x10 << 1) | 1)
 }
 
 fn ends_with(mut command: Command, code: i32) -> Result<bool> {

@@ -161,7 +161,7 @@ fn stat(path: &Path) -> io::Result<Stat> {
     let found = rustix::fs::statx(CWD, path, flags, wanted)?;
     // Kernels before 5.8 do not tell mounts; the device does nearly as well.
     let told = found.stx_mask & StatxFlags::MNT_ID.bits() != 0;
-    let device = u64::from(found.stx_dev_major) << 32 | u64::from(found.stx_dev_minor);
+    let device = (u64::from(found.stx_dev_major) << 32) | u64::from(found.stx_dev_minor);
     Ok(Stat {
         kind: FileType::from_raw_mode(found.stx_mode.into()),
         size: found.stx_size,

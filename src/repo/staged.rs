@@ -55,7 +55,7 @@ impl Table {
 
     /// Whether an object has ever been staged; perhaps also if not.
     fn maybe(&self, object: ObjectName) -> bool {
-        let set = |bit: usize| self.filter[bit / 64] >> (bit % 64) & 1 == 1;
+        let set = |bit: usize| (self.filter[bit / 64] >> (bit % 64)) & 1 == 1;
         Self::bits(object).into_iter().all(set)
     }
 

@@ -248,11 +248,10 @@ fn what_we_cannot_give_is_refused_with_the_reason() {
 proptest! {
     #[test]
     fn any_text_is_a_configuration_or_a_located_error(text in "(\\[install\\]\n|[a-z-]+ ?= ?|'[a-z]*'|[\\[\\],{}\n\"]|kargs = |\\PC){0,40}") {
-        for parsed in [
-            file::of_bootc("f", &text).err(),
-            layers::yaml::<InstallFile>("f", &text).err(),
-        ] {
-            if let Some(ConfigError::Text { line, .. }) = parsed {
+        let bootc = file::of_bootc("f", &text).err();
+        let ours = layers::yaml::<InstallFile>("f", &text).err();
+        for error in bootc.into_iter().chain(ours) {
+            if let ConfigError::Text { line, .. } = error {
                 prop_assert!(line >= 1 && line <= text.lines().count() + 1);
             }
         }
