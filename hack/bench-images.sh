@@ -114,7 +114,7 @@ chunked() {
 	local layout=/var/tmp/bowline-bench-$1 copy=("${newer_skopeo[@]}" --insecure-policy copy --quiet)
 	"${copy[@]}" --src-tls-verify=false --dest-compress-format zstd:chunked "$name:plain-$1" "oci:$layout:chunked" &&
 		"${copy[@]}" --dest-tls-verify=false "oci:$layout:chunked" "$name:chunked-$1" &&
-		"${newer_skopeo[@]/%skopeo/rm}" -r "$layout"
+		rm -rf "$layout" "target/tools/trixie$layout" # skopeo may have run in the chroot
 }
 
 # An image of a million small files, for the peak memory; 5 GB when it is pulled.

@@ -59,7 +59,13 @@ impl Fetch {
                     tracing::info!("layer {digest} does not go on where it stopped: {error:#}");
                     self.remove_spoiled(&error, piece.as_ref());
                 }
-                Err(error) => return Err(error),
+                Err(error) => {
+                    // Nor must they make every later pull fail as this one does.
+                    if is_store(&error) {
+                        self.remove_spoiled(&error, piece.as_ref());
+                    }
+                    return Err(error);
+                }
                 Ok(imported) => return Ok(self.fetched(how, imported, length)),
             }
         }

@@ -27,7 +27,6 @@ const RECORD: usize = 64;
 /// Most objects that are hashed at once; what remains is not reused this time.
 const MAX_NEW: usize = 200_000;
 const NAME: &str = "contents";
-const NEW_NAME: &str = "contents.new";
 
 type Record = [u8; RECORD];
 
@@ -153,9 +152,14 @@ fn content_digest(repo: &Repo, object: Digest) -> Result<Digest> {
 
 /// Writes old and new records, without those whose objects are gone.
 fn save(repo: &Repo, old: Option<&Sorted>, found: &Found) -> io::Result<()> {
-    let dir = repo.extension_dir()?;
-    sysfs::remove_all(&dir, NEW_NAME)?;
-    let mut out = BufWriter::new(sysfs::create_new(&dir, NEW_NAME)?);
+    repo.replace(repo.extension_dir()?, NAME, |file| {
+        let mut out = BufWriter::new(file);
+        write(&mut out, old, found)?;
+        out.flush()
+    })
+}
+
+fn write(out: &mut impl Write, old: Option<&Sorted>, found: &Found) -> io::Result<()> {
     out.write_all(MAGIC)?;
     let mut fresh = found.fresh.iter().peekable();
     for record in old.map(Sorted::records).into_iter().flatten() {
@@ -171,10 +175,7 @@ fn save(repo: &Repo, old: Option<&Sorted>, found: &Found) -> io::Result<()> {
     for record in fresh {
         out.write_all(record)?;
     }
-    out.into_inner()
-        .map_err(io::IntoInnerError::into_error)?
-        .sync_all()?;
-    Ok(rustix::fs::renameat(&dir, NEW_NAME, &dir, NAME)?)
+    Ok(())
 }
 
 /// A file of sorted records.

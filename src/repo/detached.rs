@@ -5,12 +5,11 @@
 //!
 //! Shape: libostree, `ostree_repo_write_commit_detached_metadata`, `a{sv}`.
 
-use std::io::Write;
+use std::io::{self, Write};
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use fn_error_context::context;
 use ostree::glib::{Variant, VariantDict};
-use rustix::fs::Mode;
 
 use super::commit;
 use super::object::ObjectKind;
@@ -26,7 +25,10 @@ impl Repo {
     #[context("Reading what is noted about commit {commit}")]
     pub fn detached(&self, commit: &str) -> Result<VariantDict> {
         let path = self.loose_path(Digest::from_hex(commit)?, ObjectKind::CommitMeta);
-        let data = sysfs::read_optional(self.objects(), &path, MAX_SIZE)?;
+        let data = match sysfs::read_optional(self.objects(), &path, MAX_SIZE) {
+            Err(error) if error.kind() == io::ErrorKind::InvalidData => Some(Vec::new()),
+            data => data?,
+        };
         let dictionary = data.as_deref().and_then(commit::detached_dictionary);
         if data.is_some() && dictionary.is_none() {
             tracing::info!("what is noted about commit {commit} is damaged, and ignored");
@@ -38,16 +40,10 @@ impl Repo {
     #[context("Noting something about commit {commit}")]
     pub fn set_detached(&self, commit: &str, dictionary: &Variant) -> Result<()> {
         let path = self.loose_path(Digest::from_hex(commit)?, ObjectKind::CommitMeta);
-        let tmp = sysfs::open_dir(self.dir(), "tmp").context("Opening the directory tmp")?;
-        let new = format!("{commit}.commitmeta-new");
-        sysfs::remove_all(&tmp, &new)?;
-        let mut file = sysfs::create_new(&tmp, &new)?;
-        file.write_all(dictionary.normal_form().data())?;
-        rustix::fs::fchmod(&file, Mode::from_raw_mode(0o644))?;
-        file.sync_all()?;
-        rustix::fs::renameat(&tmp, &new, self.objects(), &path)?;
+        let data = dictionary.normal_form();
         let parent = sysfs::open_dir(self.objects(), &path[..2])?;
-        Ok(rustix::fs::fsync(parent)?)
+        self.replace(parent, &path[3..], |file| file.write_all(data.data()))?;
+        Ok(())
     }
 }
 
@@ -81,7 +77,16 @@ mod tests {
                 assert_eq!(noted(&repo), None, "{bytes:?}");
             }
         }
+        std::fs::remove_file(&path).unwrap();
+        std::fs::create_dir(&path).unwrap();
+        assert_eq!(noted(&repo), None, "a directory");
+        std::fs::remove_dir(&path).unwrap();
         std::fs::write(&path, good).unwrap();
         assert_eq!(noted(&repo), Some((7, 9)));
+        let left: Vec<_> = fixture.path().join("tmp").read_dir().unwrap().collect();
+        assert!(left.iter().all(|e| {
+            let name = e.as_ref().unwrap().file_name();
+            !name.to_string_lossy().starts_with("replace-")
+        }));
     }
 }

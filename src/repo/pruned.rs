@@ -24,7 +24,6 @@ use crate::sys::fs as sysfs;
 
 const MAGIC: &[u8; 16] = b"bowline pruned 1";
 const NAME: &str = "pruned";
-const NEW_NAME: &str = "pruned.new";
 /// Largest such file that is read: a hundred thousand commits.
 const MAX_SIZE: u64 = 32 * 100_000;
 
@@ -47,14 +46,10 @@ impl Repo {
     /// Notes that nothing superfluous is here.
     pub(super) fn note_pruned(&self) -> Result<()> {
         let state = self.state()?;
-        let dir = self.extension_dir()?;
-        sysfs::remove_all(&dir, NEW_NAME)?;
-        let mut file = sysfs::create_new(&dir, NEW_NAME)?;
         let commits = state.commits.iter().flat_map(|commit| *commit.as_bytes());
         let bytes: Vec<u8> = state.fixed.into_iter().chain(commits).collect();
-        file.write_all(&bytes)?;
-        file.sync_all()?;
-        Ok(rustix::fs::renameat(&dir, NEW_NAME, &dir, NAME)?)
+        self.replace(self.extension_dir()?, NAME, |file| file.write_all(&bytes))?;
+        Ok(())
     }
 
     fn state(&self) -> Result<State> {
@@ -132,6 +127,15 @@ mod tests {
                 .unwrap();
         }
 
+        /// Whether two prunes need not look.
+        fn prune_is_spared(&self) -> [bool; 2] {
+            [(); 2].map(|()| {
+                let spared = self.repo.is_still_pruned().unwrap_or(false);
+                self.repo.prune().unwrap();
+                spared
+            })
+        }
+
         /// Whether a prune need not look, and what it removes then.
         fn prune(&self) -> (bool, u64) {
             let spared = self.repo.is_still_pruned().unwrap();
@@ -179,6 +183,12 @@ mod tests {
         }
         std::fs::remove_file(&path).unwrap();
         assert!(!scene.repo.is_still_pruned().unwrap());
+        // What is no file is not waited for, and the next note takes its place.
+        let mode = rustix::fs::Mode::from_raw_mode(0o644);
+        let fifo = rustix::fs::FileType::Fifo;
+        rustix::fs::mknodat(rustix::fs::CWD, &path, fifo, mode, 0).unwrap();
+        assert!(scene.repo.is_still_pruned().is_err());
+        assert_eq!(scene.prune_is_spared(), [false, true]);
         std::fs::write(&path, good).unwrap();
         assert!(scene.repo.is_still_pruned().unwrap());
         let mirrors = scene.fixture.path().join("refs/mirrors/org.example");

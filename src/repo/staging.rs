@@ -16,7 +16,6 @@
 //! final name, because libostree takes an object that exists for a valid one.
 
 use std::collections::HashSet;
-use std::hash::{BuildHasher, RandomState};
 use std::io::{self, Write};
 use std::os::fd::OwnedFd;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -72,7 +71,7 @@ impl Staging {
         reserve: u64,
     ) -> io::Result<Self> {
         let tmp = sysfs::open_dir(&repo, "tmp")?;
-        let name = format!("{PREFIX}{:016x}", RandomState::new().hash_one("staging"));
+        let name = sysfs::random_name(PREFIX);
         // Nobody may take the new directory for an abandoned one before it is locked.
         let making = sysfs::open_dir(&repo, "tmp")?;
         sysfs::lock(&making)?;

@@ -3,14 +3,14 @@
 
 use std::fs::File;
 use std::io::{self, Read};
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 
 use anyhow::{Context, Result, anyhow};
 use fn_error_context::context;
 use ostree::gio;
 use ostree::glib::Bytes;
-use rustix::fs::{AtFlags, FileType};
+use rustix::fs::{AtFlags, FileType, Mode};
 use thiserror::Error;
 
 use super::gvariant;
@@ -303,6 +303,30 @@ impl Repo {
             dir = sysfs::open_dir(&dir, name)?;
         }
         Ok(dir)
+    }
+
+    /// Puts a whole file at `name` of a directory of the repository, durably and in one step; `write`
+    /// gives it its content. Interrupted, the old file is there or the new one. What then lies in the
+    /// repository's `tmp` libostree removes after a day.
+    pub(super) fn replace(
+        &self,
+        dir: impl AsFd,
+        name: &str,
+        write: impl FnOnce(&mut File) -> io::Result<()>,
+    ) -> io::Result<()> {
+        let tmp = sysfs::open_dir(&self.dir, "tmp")?;
+        let new = sysfs::random_name("replace-");
+        let mut file = sysfs::create_new(&tmp, &new)?;
+        let replaced = (|| {
+            write(&mut file)?;
+            rustix::fs::fchmod(&file, Mode::from_raw_mode(0o644))?;
+            file.sync_all()?;
+            Ok(rustix::fs::renameat(&tmp, &new, &dir, name)?)
+        })();
+        if replaced.is_err() {
+            sysfs::remove_all(&tmp, &new)?;
+        }
+        replaced.and_then(|()| Ok(rustix::fs::fsync(dir)?))
     }
 
     /// The same where it is there already.

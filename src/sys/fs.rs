@@ -2,6 +2,7 @@
 //! follows a link out of the directory for removal, and never reads a file without a limit.
 
 use std::fs::File;
+use std::hash::{BuildHasher, RandomState};
 use std::io::{self, Read, Write as _};
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
@@ -49,14 +50,25 @@ pub fn create_new(at: impl AsFd, name: &str) -> io::Result<File> {
     )?))
 }
 
-/// Opens a file for reading; `None` when it does not exist. A link is not followed.
+/// Opens a regular file for reading; `None` when it does not exist. A link is not followed, and a pipe
+/// is not waited for.
 pub fn open_optional(at: impl AsFd, name: &str) -> io::Result<Option<File>> {
-    let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NOFOLLOW;
-    match rustix::fs::openat(at, name, flags, Mode::empty()) {
-        Ok(file) => Ok(Some(File::from(file))),
-        Err(Errno::NOENT) => Ok(None),
-        Err(errno) => Err(errno.into()),
+    let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC | OFlags::NOFOLLOW;
+    let file = match rustix::fs::openat(at, name, flags, Mode::empty()) {
+        Ok(file) => File::from(file),
+        Err(Errno::NOENT) => return Ok(None),
+        Err(errno) => return Err(errno.into()),
+    };
+    if file.metadata()?.is_file() {
+        return Ok(Some(file));
     }
+    let text = format!("{name} is not a regular file");
+    Err(io::Error::new(io::ErrorKind::InvalidData, text))
+}
+
+/// A name that nobody else takes at the same time.
+pub fn random_name(prefix: &str) -> String {
+    format!("{prefix}{:016x}", RandomState::new().hash_one(prefix))
 }
 
 /// Makes a file without a name in a directory, for reading and writing; it goes away when closed.
@@ -68,11 +80,8 @@ pub fn unnamed(dir: impl AsFd) -> io::Result<File> {
 
 /// Reads a regular file whole; `None` when it does not exist, an error above `limit` bytes.
 pub fn read_optional(at: impl AsFd, name: &str, limit: u64) -> io::Result<Option<Vec<u8>>> {
-    let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NOFOLLOW;
-    let file = match rustix::fs::openat(at, name, flags, Mode::empty()) {
-        Ok(fd) => File::from(fd),
-        Err(Errno::NOENT) => return Ok(None),
-        Err(errno) => return Err(errno.into()),
+    let Some(file) = open_optional(at, name)? else {
+        return Ok(None);
     };
     let mut data = Vec::new();
     file.take(limit + 1).read_to_end(&mut data)?;

@@ -15,9 +15,7 @@ fn a_red_update_is_tried_three_times_and_never_again() {
         let Some(_turn) = turn().filter(|_| can_run()) else {
             return;
         };
-        let mut host = Host::new(loader);
-        host.machine.publish(&broken());
-        host.update();
+        let mut host = Host::updated_to(loader, &broken());
         for number in 1..=3 {
             assert_eq!(host.boot(), 0, "{loader:?}");
             let (code, said) = host.check();
@@ -106,9 +104,7 @@ fn a_good_update_is_counted_no_more() {
         let Some(_turn) = turn().filter(|_| can_run()) else {
             return;
         };
-        let mut host = Host::new(loader);
-        host.machine.publish(&os("2"));
-        host.update();
+        let mut host = Host::updated_to(loader, &os("2"));
         // The first try hangs.
         assert_eq!(host.boot(), 0);
         host.boot();

@@ -7,6 +7,7 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::PathBuf;
 
 use bowline::boot::{BootSetup, Bootloader, GRUB_CFG, Grubenv};
+use bowline::testing::Image;
 
 use crate::booted::{Machine, os, os_with};
 use crate::scene::stderr;
@@ -21,7 +22,7 @@ pub(crate) const LOADERS: [Bootloader; 3] =
     [Bootloader::Grub, Bootloader::SystemdBoot, Bootloader::None];
 
 /// Version 2, whose check is red.
-pub(crate) fn broken() -> bowline::testing::Image {
+pub(crate) fn broken() -> Image {
     os_with("2", "file /usr/etc/broken 0 0 644 x")
 }
 
@@ -69,11 +70,17 @@ impl Host {
 
     /// Runs version 2 for the first time, whose checks are green and which is on trial still.
     pub(crate) fn on_trial(loader: Bootloader) -> Self {
-        let mut host = Self::new(loader);
-        host.machine.publish(&os("2"));
-        host.update();
+        let mut host = Self::updated_to(loader, &os("2"));
         host.boot();
         assert_eq!(host.check().0, Some(0));
+        host
+    }
+
+    /// Shut down with an update that was never booted.
+    pub(crate) fn updated_to(loader: Bootloader, image: &Image) -> Self {
+        let host = Self::new(loader);
+        host.machine.publish(image);
+        host.update();
         host
     }
 

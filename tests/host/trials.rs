@@ -32,9 +32,7 @@ fn what_comes_back_without_ever_having_been_good_is_on_trial_again() {
         let Some(_turn) = turn().filter(|_| can_run()) else {
             return;
         };
-        let mut host = Host::new(loader);
-        host.machine.publish(&broken());
-        host.update();
+        let mut host = Host::updated_to(loader, &broken());
         host.boot();
         assert_eq!(host.check().0, Some(9));
         host.machine.bowline(&["rollback"]);
@@ -161,9 +159,7 @@ fn a_grub_that_cannot_write_its_counter_keeps_nobody_waiting() {
     let Some(_turn) = turn().filter(|_| can_run()) else {
         return;
     };
-    let mut host = Host::new(Bootloader::Grub);
-    host.machine.publish(&os("2"));
-    host.update();
+    let mut host = Host::updated_to(Bootloader::Grub, &os("2"));
     for number in 1..3 {
         // As our grub.cfg does: what it cannot write down it does not boot.
         host.machine.boot(1);
