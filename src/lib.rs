@@ -11,6 +11,7 @@
 
 pub mod agent;
 pub mod boot;
+pub mod build;
 pub mod cli;
 pub mod config;
 pub mod deploy;
@@ -20,6 +21,7 @@ pub mod host;
 pub mod image;
 pub mod install;
 pub mod lint;
+pub mod packages;
 pub mod progress;
 pub mod pull;
 pub mod repo;

@@ -8,8 +8,16 @@ use std::path::{Path, PathBuf};
 const FLOORS: [&[&str]; 9] = [
     &["image", "sys"],
     &["progress"],
-    &["transport", "trust", "repo", "config", "boot", "etc_merge"],
-    &["pull", "sysroot", "health", "lint"],
+    &[
+        "transport",
+        "trust",
+        "repo",
+        "config",
+        "boot",
+        "etc_merge",
+        "packages",
+    ],
+    &["pull", "sysroot", "health", "lint", "build"],
     &["host", "deploy"],
     &["upgrade", "install", "unattended"],
     &["agent"],

@@ -1,0 +1,3 @@
+//! Making images: what goes into which layer. Never deploys anything.
+
+pub mod chunk;

@@ -1,0 +1,34 @@
+//! What is known about the owner of files: a package, or what stands for one.
+
+/// The change frequency of what is new in every build.
+pub const ALWAYS_CHANGES: u32 = u32::MAX;
+
+/// A package or another component that files belong to.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Owner {
+    /// Its name, as users know it.
+    pub name: String,
+    /// What it is built from: owners with the same group change together. A package that is
+    /// built alone has its own name here.
+    pub group: String,
+    /// Its version, where there is one.
+    pub version: Option<String>,
+    /// How often it changes: releases in a year, [`ALWAYS_CHANGES`] for what each build changes.
+    pub change_frequency: u32,
+    /// Whether its files get a chunk of their own.
+    pub apart: bool,
+}
+
+impl Owner {
+    /// An owner of its own group, without a version.
+    pub fn new(name: impl Into<String>, change_frequency: u32) -> Self {
+        let name = name.into();
+        Self {
+            group: name.clone(),
+            name,
+            version: None,
+            change_frequency,
+            apart: false,
+        }
+    }
+}
