@@ -87,6 +87,7 @@ impl Command {
         match self {
             Self::Image(args) => match &args.command {
                 ImageCommand::Pull(args) => Some(&args.fetch),
+                ImageCommand::Copy(args) => Some(&args.fetch),
                 _ => None,
             },
             Self::Install(args) => args.command.fetch_args(),
@@ -307,6 +308,32 @@ pub enum ImageCommand {
     Remove(RemoveArgs),
     /// Remove layers that no image needs
     Prune(PruneArgs),
+    /// Copy an image from one place to another, byte for byte
+    Copy(ImageCopyArgs),
+}
+
+/// Arguments of `image copy`.
+#[derive(Debug, Args)]
+pub struct ImageCopyArgs {
+    /// Image to copy: host/name:tag, host/name@sha256:…, or any form with a transport
+    #[arg(value_name = "SOURCE")]
+    pub source: String,
+
+    /// Where to copy it: host/name:tag, oci:DIRECTORY:TAG, oci-archive:FILE:TAG or dir:DIRECTORY
+    #[arg(value_name = "DESTINATION")]
+    pub destination: String,
+
+    /// Copy a multi-platform image whole, not only the image for one architecture
+    #[arg(long, conflicts_with = "arch")]
+    pub all: bool,
+
+    /// File with credentials for the destination, instead of those for the source
+    #[arg(long, value_name = "PATH")]
+    pub dest_authfile: Option<PathBuf>,
+
+    /// How to fetch.
+    #[command(flatten)]
+    pub fetch: FetchArgs,
 }
 
 /// Arguments of `image pull`.

@@ -5,7 +5,7 @@ use thiserror::Error;
 
 use crate::image::{Digest, ManifestError};
 
-/// A failure to resolve or fetch. `place` is a URL without credentials, or a path.
+/// A failure to resolve, fetch or push. `place` is a URL without credentials, or a path.
 #[derive(Debug, Error)]
 pub enum Error {
     /// The source answered that the object does not exist.
@@ -75,6 +75,14 @@ pub enum Error {
     /// A local file could not be read.
     #[error("reading {place}: {source}")]
     Io {
+        /// The path.
+        place: String,
+        /// The system's words.
+        source: std::io::Error,
+    },
+    /// A local file could not be written.
+    #[error("writing {place}: {source}")]
+    Write {
         /// The path.
         place: String,
         /// The system's words.

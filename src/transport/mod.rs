@@ -1,5 +1,6 @@
-//! Places images come from: registries, OCI layouts, archives. A reference comes in, manifests
-//! and blob streams go out. Never writes to a repository and never decides about signatures.
+//! Places images come from and go to: registries, OCI layouts, archives. A reference comes in,
+//! manifests and blob streams go out, or the other way round. Never writes to a repository and
+//! never decides about signatures.
 
 mod auth;
 mod certs;
@@ -11,6 +12,7 @@ mod files;
 mod oci_layout;
 mod open;
 mod options;
+pub mod push;
 mod registries_conf;
 mod registry;
 mod resolve;

@@ -44,7 +44,7 @@ fn open_local(imgref: &ImageReference) -> Result<Box<dyn ImageSource>, Error> {
 }
 
 /// Splits `PATH[:REST]` at the first colon, as skopeo and ostree-ext do.
-fn split_path(imgref: &ImageReference) -> Result<(&str, Option<&str>), Error> {
+pub(super) fn split_path(imgref: &ImageReference) -> Result<(&str, Option<&str>), Error> {
     let (path, rest) = match imgref.name.split_once(':') {
         Some((path, rest)) => (path, Some(rest).filter(|t| !t.is_empty())),
         None => (&*imgref.name, None),

@@ -28,6 +28,11 @@ impl ProgressSink for Recorder {
 }
 
 impl Recorder {
+    /// Everything so far.
+    pub fn all(&self) -> Vec<Event> {
+        self.0.lock().unwrap().clone()
+    }
+
     /// The pauses of all retries so far.
     pub fn pauses(&self) -> Vec<Duration> {
         let events = self.0.lock().unwrap();

@@ -10,5 +10,6 @@ mod docker_registry;
 mod manifests;
 mod mirrors;
 mod proxy;
+mod push;
 mod ranges;
 mod tls;

@@ -2,14 +2,18 @@
 //! `docker-registry`, `skopeo` and `openssl`.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
+use bowline::progress::Silent;
 use bowline::testing::Image;
+use bowline::transport::push::Selection;
 use bowline::transport::{Error, ImageSource, RegistrySource};
 use serde_json::json;
 
 use crate::bench::Bench;
 use crate::daemon::{Daemon, image, missing, push, run};
 use crate::docker_registry::{pull, source};
+use crate::push::copied;
 
 const PROGRAMS: [&str; 3] = ["docker-registry", "skopeo", "openssl"];
 
@@ -135,6 +139,16 @@ async fn a_ca_of_its_own_is_trusted_through_certs_d_only() {
 
     authority.give(bench, daemon, "ca.crt", "ca.crt");
     pull(bench, daemon, &scene.pushed).await;
+    push_again(&scene).await;
+}
+
+/// Pushes the image under another name of the registry.
+async fn push_again(scene: &Scene) {
+    let from = format!("oci:{}:1", scene.layout.display());
+    let to = format!("docker://{}/ns/again:1", scene.daemon.host);
+    let selection = Selection::Arch("amd64".into());
+    let done = copied(&scene.bench, (&from, &to), &selection, Arc::new(Silent)).await;
+    assert_eq!(done.unwrap(), scene.pushed.digest());
 }
 
 #[tokio::test]
@@ -150,6 +164,7 @@ async fn insecure_takes_any_certificate() {
     );
     bench.write("etc/containers/registries.conf", &conf);
     pull(bench, daemon, &scene.pushed).await;
+    push_again(&scene).await;
 }
 
 #[tokio::test]
@@ -187,4 +202,5 @@ async fn a_client_certificate_is_shown_where_there_is_one() {
         &[&format!("--dest-cert-dir={}", certs.display())],
     );
     pull(bench, daemon, &scene.pushed).await;
+    push_again(&scene).await;
 }

@@ -129,6 +129,10 @@ fn source(error: &SourceError) -> Option<Verdict> {
             let hint = "check that this path is what it is meant to be, and that it is whole";
             Verdict::hint(Kind::Unexpected, hint)
         }),
+        E::Write { source, .. } => system(source).unwrap_or_else(|| {
+            let hint = "check that this path can be written; what was there is as it was";
+            Verdict::hint(Kind::Unexpected, hint)
+        }),
     })
 }
 

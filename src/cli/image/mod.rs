@@ -1,6 +1,7 @@
 //! `image …`: images in the sysroot's repository, or any other. Arguments come in, reports go
 //! out on stdout. Never deploys anything.
 
+mod copy;
 mod pull;
 mod remove;
 mod report;
@@ -26,6 +27,7 @@ pub struct NotStored(pub ImageReference);
 pub fn run(args: &ImageArgs, context: &Context) -> Result<Outcome> {
     let place = Place::new(args, context);
     match &args.command {
+        ImageCommand::Copy(args) => copy::run(args, context)?,
         ImageCommand::Pull(args) => pull::run(args, &place.repo, context)?,
         ImageCommand::List(args) => show::list(args, &place.repo, context)?,
         ImageCommand::Inspect(args) => show::inspect(args, &place.repo, context)?,

@@ -14,7 +14,7 @@ use super::{Error, HostPaths};
 use crate::image::RegistryName;
 use parse::{PullFromMirror, Registry};
 
-/// One place to pull a name from.
+/// One place to pull a name from, or to push it to.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct PullSource {
     /// The name as this place knows it.
@@ -121,6 +121,23 @@ impl RegistriesConf {
                 })
             })
             .collect()
+    }
+
+    /// Where a name is pushed to: as containers/image does it, to the name itself, neither to a
+    /// mirror nor to a location that stands for it. [`Error::Config`] where the name is blocked.
+    pub(super) fn push_target(&self, name: &RegistryName) -> Result<PullSource, Error> {
+        let reference = text(name);
+        let registry = self.find(&reference);
+        if let Some(registry) = registry.filter(|registry| registry.blocked) {
+            return Err(Error::Config(format!(
+                "pushing to {reference} is blocked: registries.conf blocks {}",
+                registry.prefix
+            )));
+        }
+        Ok(PullSource {
+            name: name.clone(),
+            insecure: registry.is_some_and(|registry| registry.insecure),
+        })
     }
 
     /// The entry with the longest prefix that matches; the first one of several.

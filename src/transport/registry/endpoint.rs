@@ -4,9 +4,11 @@
 
 use std::ops::Range;
 use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
-use reqwest::header::{ACCEPT, AUTHORIZATION, RANGE};
-use reqwest::{Client, Response, StatusCode, Url, redirect};
+use bytes::Bytes;
+use reqwest::header::{ACCEPT, AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE, LOCATION, RANGE};
+use reqwest::{Body, Client, Method, Response, StatusCode, Url, redirect};
 use tokio::sync::Mutex;
 
 use super::answer::{self, Peer};
@@ -24,8 +26,14 @@ const MAX_REDIRECTS: usize = 10;
 /// What is asked of a repository.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Ask {
+    /// What is done; GET unless something else is said.
+    pub(super) method: Method,
     /// What stands behind `/v2/NAME/`.
     pub(super) path: String,
+    /// Where the registry said to go on, instead of a path of ours.
+    pub(super) url: Option<Url>,
+    /// What is sent, and its media type.
+    pub(super) body: Option<(Bytes, String)>,
     /// Media types that are taken.
     pub(super) accept: Option<&'static str>,
     /// The first byte that is wanted.
@@ -39,7 +47,10 @@ pub(super) struct Ask {
 pub(super) struct Endpoint {
     host: String,
     repository: String,
+    /// What tokens are asked for.
+    scopes: Vec<String>,
     client: Client,
+    insecure: bool,
     /// Schemes to try, the first one first.
     schemes: &'static [&'static str],
     scheme: OnceLock<&'static str>,
@@ -56,7 +67,28 @@ struct Session {
 }
 
 impl Endpoint {
+    /// A repository that is read.
     pub(super) fn new(source: &PullSource, options: &SourceOptions) -> Result<Arc<Self>, Error> {
+        let scopes = vec![format!("repository:{}:pull", source.name.repository)];
+        Self::with_scopes(source, scopes, options)
+    }
+
+    /// A repository that is written, perhaps with blobs of other repositories of its registry.
+    pub(super) fn for_push(
+        target: &PullSource,
+        mount_from: &[String],
+        options: &SourceOptions,
+    ) -> Result<Arc<Self>, Error> {
+        let own = format!("repository:{}:pull,push", target.name.repository);
+        let others = mount_from.iter().map(|r| format!("repository:{r}:pull"));
+        Self::with_scopes(target, [own].into_iter().chain(others).collect(), options)
+    }
+
+    fn with_scopes(
+        source: &PullSource,
+        scopes: Vec<String>,
+        options: &SourceOptions,
+    ) -> Result<Arc<Self>, Error> {
         let name = &source.name;
         let key = format!("{}/{}", name.host, name.repository);
         Url::parse(&format!("https://{}/", name.host))
@@ -64,7 +96,14 @@ impl Endpoint {
         Ok(Arc::new(Self {
             host: name.host.clone(),
             repository: name.repository.clone(),
-            client: client(&name.host, source.insecure, options)?,
+            scopes,
+            client: client(
+                &name.host,
+                source.insecure,
+                options,
+                Some(options.idle_timeout),
+            )?,
+            insecure: source.insecure,
             schemes: schemes(&name.host, source.insecure),
             scheme: OnceLock::new(),
             found: auth::find(&key, options)?,
@@ -83,6 +122,13 @@ impl Endpoint {
         self.url(scheme, path)
     }
 
+    fn place_of(&self, ask: &Ask) -> String {
+        match &ask.url {
+            Some(url) => token::place(url),
+            None => self.place(&ask.path),
+        }
+    }
+
     fn url(&self, scheme: &str, path: &str) -> String {
         let host = match self.host.as_str() {
             "docker.io" | "index.docker.io" => "registry-1.docker.io",
@@ -92,7 +138,7 @@ impl Endpoint {
     }
 
     /// Gets an answer with a 2xx status. Errors are sorted as [`Error`] says.
-    pub(super) async fn get(&self, ask: &Ask) -> Result<Response, Error> {
+    pub(super) async fn call(&self, ask: &Ask) -> Result<Response, Error> {
         let used = self.standing().await?;
         let mut response = self.send(ask, used.as_ref()).await?;
         if let Some(challenge) = self.challenge(&response) {
@@ -102,14 +148,67 @@ impl Endpoint {
         }
         match response.status().is_success() {
             true => Ok(response),
-            false => Err(answer::failure(response, self.place(&ask.path), &self.access()).await),
+            false => Err(self.failure(response, self.place_of(ask)).await),
+        }
+    }
+
+    /// Sends a stream of `size` bytes to a place that the registry named. The answer may say
+    /// anything. Never answers a challenge: what was sent is gone. Never times out either, since a
+    /// client counts the time for sending as silence.
+    pub(super) async fn send_stream(
+        &self,
+        client: &Client,
+        url: &Url,
+        (size, body): (u64, Body),
+    ) -> Result<Response, Error> {
+        let mut request = client.patch(url.clone());
+        request = request.header(CONTENT_TYPE, "application/octet-stream");
+        request = request.header(CONTENT_LENGTH, size).body(body);
+        if let Some(auth) = self.standing().await?.filter(|_| self.is_own(url)) {
+            request = request.header(AUTHORIZATION, auth.header);
+        }
+        let answer = request.send().await;
+        answer.map_err(|error| self.peer.broken(&error, token::place(url)))
+    }
+
+    /// The failure behind an answer that is no success.
+    pub(super) async fn failure(&self, response: Response, place: String) -> Error {
+        answer::failure(response, place, &self.access()).await
+    }
+
+    /// A client without a limit for silence.
+    pub(super) fn patient_client(&self) -> Result<Client, Error> {
+        client(&self.host, self.insecure, &self.options, None)
+    }
+
+    /// Where an answer sends us on: relative to where it came from. A registry behind a proxy that
+    /// ends TLS may name itself with plain http, so that its own scheme is kept.
+    pub(super) fn location(&self, response: &Response) -> Result<Url, Error> {
+        let place = token::place(response.url());
+        let refused = |detail: &str| Error::Refused {
+            place: place.clone(),
+            detail: detail.into(),
+        };
+        let header = response.headers().get(LOCATION);
+        let text = header.and_then(|value| value.to_str().ok());
+        let text = text.ok_or_else(|| refused("the registry does not say where to upload to"))?;
+        let from = response.url();
+        let mut url = from
+            .join(text)
+            .map_err(|_| refused("the place to upload to is no URL"))?;
+        let here = (from.host_str(), from.port());
+        if (url.host_str(), url.port()) == here && url.set_scheme(from.scheme()).is_err() {
+            return Err(refused("the place to upload to is not on the web"));
+        }
+        match (from.scheme(), url.scheme()) {
+            (_, "https") | ("http", "http") => Ok(url),
+            _ => Err(refused("the place to upload to is not reached over https")),
         }
     }
 
     /// The challenge of a 401 of the registry itself; who it redirects to gets no answer.
     fn challenge(&self, response: &Response) -> Option<Challenge> {
-        let own = Url::parse(&self.place("")).ok()?;
-        let own = own.origin() == response.url().origin();
+        let own = self.is_own(response.url());
         let asked = response.status() == StatusCode::UNAUTHORIZED && own;
         asked.then(|| Challenge::of(response.headers())).flatten()
     }
@@ -153,7 +252,7 @@ impl Endpoint {
             client: &self.client,
             peer: &self.peer,
             credentials: self.found.as_ref().map(|f| &f.credentials),
-            scope: format!("repository:{}:pull", self.repository),
+            scopes: &self.scopes,
             plain_http: self.scheme.get() == Some(&"http"),
             access: self.access(),
         }
@@ -175,7 +274,10 @@ impl Endpoint {
     /// first scheme that answers is kept.
     async fn send(&self, ask: &Ask, auth: Option<&Authorization>) -> Result<Response, Error> {
         let broken = |scheme: &str, error| {
-            let place = self.url(scheme, &ask.path);
+            let place = match &ask.url {
+                Some(url) => token::place(url),
+                None => self.url(scheme, &ask.path),
+            };
             self.peer.broken(&error, place)
         };
         if let Some(scheme) = self.scheme.get() {
@@ -205,7 +307,16 @@ impl Endpoint {
         ask: &Ask,
         auth: Option<&Authorization>,
     ) -> Result<Response, reqwest::Error> {
-        let mut request = self.client.get(self.url(scheme, &ask.path));
+        let mut request = match &ask.url {
+            Some(url) => self.client.request(ask.method.clone(), url.clone()),
+            None => {
+                let url = self.url(scheme, &ask.path);
+                self.client.request(ask.method.clone(), url)
+            }
+        };
+        if let Some((body, media_type)) = &ask.body {
+            request = request.header(CONTENT_TYPE, media_type).body(body.clone());
+        }
         if let Some(accept) = ask.accept {
             request = request.header(ACCEPT, accept);
         }
@@ -214,10 +325,16 @@ impl Endpoint {
         } else if ask.from > 0 {
             request = request.header(RANGE, format!("bytes={}-", ask.from));
         }
-        if let Some(auth) = auth {
+        let own = ask.url.as_ref().is_none_or(|url| self.is_own(url));
+        if let Some(auth) = auth.filter(|_| own) {
             request = request.header(AUTHORIZATION, auth.header.clone());
         }
         request.send().await
+    }
+
+    /// Whether a URL leads to the registry itself, which alone is shown credentials.
+    fn is_own(&self, url: &Url) -> bool {
+        Url::parse(&self.place("")).is_ok_and(|own| own.origin() == url.origin())
     }
 }
 
@@ -271,15 +388,23 @@ fn is_loopback(host: &str) -> bool {
     bare == "localhost" || address.is_ok_and(|address| address.is_loopback())
 }
 
-fn client(host: &str, insecure: bool, options: &SourceOptions) -> Result<Client, Error> {
+/// `idle`: how long an answer may be silent, and how long it may take to begin.
+fn client(
+    host: &str,
+    insecure: bool,
+    options: &SourceOptions,
+    idle: Option<Duration>,
+) -> Result<Client, Error> {
     let mut builder = Client::builder()
         .tls_backend_preconfigured(tls::config(host, insecure, options)?)
         .user_agent(USER_AGENT)
         .connect_timeout(options.connect_timeout)
-        .read_timeout(options.idle_timeout)
         .redirect(redirect::Policy::custom(follow))
         .referer(false)
         .http1_only();
+    if let Some(idle) = idle {
+        builder = builder.read_timeout(idle);
+    }
     if is_loopback(host) {
         builder = builder.no_proxy();
     }

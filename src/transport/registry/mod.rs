@@ -1,5 +1,5 @@
-//! Images in registries (distribution-spec, "Pull"), in process: an image name comes in,
-//! manifests and blob streams go out. Never pushes, never writes a file, and never sends a
+//! Images in registries (distribution-spec, "Pull" and "Push"), in process: an image name comes
+//! in, manifests and blob streams go out, or are taken. Never writes a file, and never sends a
 //! credential to a host that did not ask for it.
 //!
 //! A request goes out without credentials first; a challenge is answered once. Loopback hosts
@@ -15,6 +15,7 @@ mod retry;
 mod tls;
 mod token;
 mod transfer;
+mod upload;
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -25,6 +26,7 @@ use reqwest::header::CONTENT_TYPE;
 
 use self::endpoint::{Ask, Endpoint};
 use self::retry::Budget;
+pub(super) use self::upload::RegistrySink;
 use super::registries_conf::RegistriesConf;
 use super::{Blob, Error, ImageSource, RawManifest, SourceOptions};
 use crate::image::{Descriptor, Digest, MAX_MANIFEST_BYTES, RegistryName};
@@ -161,7 +163,7 @@ async fn manifest_once(
     ask: &Ask,
     expected: Option<&Digest>,
 ) -> Result<RawManifest, Error> {
-    let mut response = endpoint.get(ask).await?;
+    let mut response = endpoint.call(ask).await?;
     let header = |name: &str| {
         let value = response.headers().get(name)?.to_str().ok()?;
         Some(value.to_owned())

@@ -180,7 +180,7 @@ impl Ranges {
             ranges: asked.clone().into(),
             ..Ask::default()
         };
-        let response = self.endpoint.get(&ask).await?;
+        let response = self.endpoint.call(&ask).await?;
         if response.status() != StatusCode::PARTIAL_CONTENT {
             return Err(self.odd(format!("has HTTP status {}", response.status())));
         }

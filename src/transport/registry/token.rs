@@ -92,8 +92,8 @@ pub(super) struct Applicant<'a> {
     pub(super) client: &'a Client,
     pub(super) peer: &'a Peer,
     pub(super) credentials: Option<&'a Credentials>,
-    /// What is asked for: `repository:NAME:pull`.
-    pub(super) scope: String,
+    /// What is asked for: `repository:NAME:pull`. All but the first can be done without.
+    pub(super) scopes: &'a [String],
     /// Whether the registry itself speaks plain http, so that its token service may as well.
     pub(super) plain_http: bool,
     /// Which credentials are used, for messages.
@@ -113,27 +113,37 @@ impl Applicant<'_> {
             })),
             Challenge::Bearer { realm, service } => {
                 let service = service.as_deref();
-                self.fetch(realm_url(realm, self.plain_http)?, service)
-                    .await
-                    .map(Some)
+                let realm = realm_url(realm, self.plain_http)?;
+                match self.fetch(realm.clone(), service, self.scopes).await {
+                    Err(Error::Denied { .. }) if self.scopes.len() > 1 => {
+                        self.fetch(realm, service, &self.scopes[..1]).await
+                    }
+                    result => result,
+                }
+                .map(Some)
             }
         }
     }
 
-    async fn fetch(&self, realm: Url, service: Option<&str>) -> Result<Authorization, Error> {
+    async fn fetch(
+        &self,
+        realm: Url,
+        service: Option<&str>,
+        scopes: &[String],
+    ) -> Result<Authorization, Error> {
         let place = place(&realm);
         let broken = |error| self.peer.broken(&error, place.clone());
         let asked = Instant::now();
-        let response = self.request(realm, service).send().await.map_err(broken)?;
+        let request = self.request(realm, service, scopes);
+        let response = request.send().await.map_err(broken)?;
         if !response.status().is_success() {
             return Err(answer::failure(response, place, &self.access).await);
         }
         self.read(response, place, asked).await
     }
 
-    fn request(&self, mut realm: Url, service: Option<&str>) -> RequestBuilder {
+    fn request(&self, mut realm: Url, service: Option<&str>, scopes: &[String]) -> RequestBuilder {
         let service = service.into_iter().map(|service| ("service", service));
-        let scope = [("scope", self.scope.as_str())];
         let identity = self.credentials.and_then(|c| c.identity_token.as_deref());
         if let Some(token) = identity {
             let form = [
@@ -141,11 +151,15 @@ impl Applicant<'_> {
                 ("client_id", "bowline"),
                 ("refresh_token", token),
             ];
+            // OAuth 2 has one list, the older way one parameter for each.
+            let scopes = scopes.join(" ");
+            let scope = [("scope", scopes.as_str())];
             let body = form_body(service.chain(scope).chain(form));
             let request = self.client.post(realm).body(body);
             return request.header(CONTENT_TYPE, "application/x-www-form-urlencoded");
         }
-        realm.query_pairs_mut().extend_pairs(service.chain(scope));
+        let scopes = scopes.iter().map(|scope| ("scope", scope.as_str()));
+        realm.query_pairs_mut().extend_pairs(service.chain(scopes));
         let Some(credentials) = self.credentials else {
             return self.client.get(realm);
         };

@@ -141,7 +141,7 @@ impl Transfer {
             from: self.at,
             ..Ask::default()
         };
-        let response = self.endpoint.get(&ask).await?;
+        let response = self.endpoint.call(&ask).await?;
         match response.status() {
             StatusCode::OK => self.skip = self.at,
             StatusCode::PARTIAL_CONTENT if self.at > 0 => {
