@@ -1,7 +1,8 @@
 //! New places to pull to. The directory for them comes in, an empty repository or sysroot goes
-//! out. Removes none before all is over, unless the disk would run full.
+//! out, on a file system of its own that was made for it: one on which much was written or removed
+//! before is slower. Without loop devices a place is a directory only.
 
-use std::fs;
+use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
@@ -10,6 +11,10 @@ use anyhow::{Context, Result, ensure};
 
 use crate::walk::Store;
 
+/// Bytes of a file system; its file grows with what is written.
+const SIZE: u64 = 14 << 30;
+/// A million small files need as many inodes, and each has an object.
+const BYTES_OF_INODE: &str = "8192";
 /// ext4 takes no inode again that was free for less than this; until then, looking for others makes
 /// it slow.
 const AFTER_REMOVAL: Duration = Duration::from_secs(45);
@@ -19,48 +24,88 @@ const AFTER_REMOVAL: Duration = Duration::from_secs(45);
 pub struct Places {
     work: PathBuf,
     keep_free: u64,
+    mounted: bool,
     made: usize,
 }
 
 impl Places {
     /// Begins with an empty directory; `keep_free` gigabytes of its disk stay free.
     pub fn new(work: &Path, keep_free: u64) -> Result<Self> {
-        let places = Self {
+        let mut places = Self {
             work: work.into(),
             keep_free,
+            mounted: false,
             made: 0,
         };
         if work.exists() {
-            places.remove_all()?;
+            places.clear()?;
+            rustix::fs::sync();
+            std::thread::sleep(AFTER_REMOVAL);
         }
         Ok(places)
     }
 
-    /// A new place.
+    /// A new place; the one before is gone. Also says once where no file system can be made.
     pub fn fresh(&mut self, store: Store) -> Result<PathBuf> {
+        if self.mounted || self.made == 0 {
+            self.clear()?;
+        }
         fs::create_dir_all(&self.work)?;
-        if self.free()? < self.keep_free << 30 {
-            self.remove_all()?;
-            fs::create_dir_all(&self.work)?;
-            let enough = self.free()? >= self.keep_free << 30;
-            ensure!(enough, "Less than {} GB are free", self.keep_free);
+        let enough = self.free()? >= self.keep_free << 30;
+        ensure!(enough, "Less than {} GB are free", self.keep_free);
+        if self.mounted || self.made == 0 {
+            match self.mount() {
+                Ok(()) => self.mounted = true,
+                Err(error) if self.made == 0 => {
+                    println!(
+                        "Without file systems of their own, all programs write to one: {error:#}"
+                    );
+                }
+                Err(error) => return Err(error),
+            }
         }
         self.made += 1;
-        let dir = self.work.join(self.made.to_string());
-        fs::create_dir(&dir)?;
+        let dir = self.disk().join(self.made.to_string());
+        fs::create_dir_all(&dir)?;
+        self.initialize(&dir, store)?;
+        rustix::fs::sync();
+        Ok(dir)
+    }
+
+    fn initialize(&self, dir: &Path, store: Store) -> Result<()> {
         match store {
-            Store::Repo => {
-                run(ostree(&["init", "--mode=bare", "--repo"]).arg(dir.join("repo")))?;
-            }
+            Store::Repo => run(ostree(&["init", "--mode=bare", "--repo"]).arg(dir.join("repo"))),
             Store::Sysroot => {
                 let sysroot = dir.join("sysroot");
                 fs::create_dir_all(sysroot.join("boot"))?;
                 run(ostree(&["admin", "init-fs"]).arg(&sysroot))?;
                 let os_init = &["admin", "os-init", "default", "--sysroot"];
-                run(ostree(os_init).arg(&sysroot))?;
+                run(ostree(os_init).arg(&sysroot))
             }
         }
-        Ok(dir)
+    }
+
+    /// Where places are.
+    fn disk(&self) -> PathBuf {
+        self.work.join("disk")
+    }
+
+    fn mount(&self) -> Result<()> {
+        let (file, disk) = (self.work.join("disk.img"), self.disk());
+        File::create_new(&file)?.set_len(SIZE)?;
+        fs::create_dir_all(&disk)?;
+        // The file is new and full of zeros: no table of inodes needs to be written first.
+        let options = [
+            "-q",
+            "-F",
+            "-i",
+            BYTES_OF_INODE,
+            "-E",
+            "lazy_itable_init=1,nodiscard",
+        ];
+        run(Command::new("mkfs.ext4").args(options).arg(&file))?;
+        let options = ["-t", "ext4", "-o", "loop,noinit_itable"];
+        run(Command::new("mount").args(options).args([file, disk]))
     }
 
     fn free(&self) -> Result<u64> {
@@ -68,17 +113,13 @@ impl Places {
         Ok(stat.f_bavail * stat.f_frsize)
     }
 
-    fn remove_all(&self) -> Result<()> {
-        self.clear()?;
-        rustix::fs::sync();
-        std::thread::sleep(AFTER_REMOVAL);
-        Ok(())
-    }
-
     /// Removes all places.
-    pub fn clear(&self) -> Result<()> {
+    pub fn clear(&mut self) -> Result<()> {
+        if self.mounted {
+            run(Command::new("umount").arg(self.disk()))?;
+        }
         // libostree makes deployments immutable.
-        let deployments = "for d in \"$0\"/*/sysroot/ostree/deploy/*/deploy/*/; do \
+        let deployments = "for d in \"$0\"/disk/*/sysroot/ostree/deploy/*/deploy/*/; do \
                            [ ! -d \"$d\" ] || chattr -i \"$d\"; done; rm -rf \"$0\"";
         run(Command::new("sh").args(["-c", deployments]).arg(&self.work))
     }
