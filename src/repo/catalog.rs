@@ -1,7 +1,7 @@
 //! Which images and layers a repository holds. Refs and commit metadata come in, plain records go
 //! out; removal of an image takes its ref away and nothing else.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use anyhow::{Context, Result};
 use fn_error_context::context;
@@ -83,6 +83,13 @@ impl Repo {
         }
         images.sort_by_cached_key(ToString::to_string);
         Ok(images)
+    }
+
+    /// The root directories of the images that are here.
+    pub(super) fn image_roots(&self) -> Result<BTreeSet<Digest>> {
+        let commits = self.refs_below(refs::IMAGE_PREFIX)?.into_values();
+        let roots = commits.filter_map(|commit| Some(self.commit_root(&commit).ok()?.0));
+        Ok(roots.collect())
     }
 
     /// Whether nothing is kept here.

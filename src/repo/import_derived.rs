@@ -58,7 +58,7 @@ fn take<R: BufRead>(
         }
         Kind::Regular => {
             let meta = meta(S_IFREG, Vec::new(), entry.xattrs);
-            let object = stage.file(&meta, size, None, tar)?;
+            let object = stage.file_at(&path, &meta, size, tar)?;
             tree.file(stage, &path, object)
         }
         Kind::Symlink => {

@@ -11,6 +11,7 @@ use std::sync::Arc;
 use rustix::fs::Mode;
 
 use super::LayerError;
+use super::alike::{Alike, SoFar, Unlike};
 use super::hashing::Hashing;
 use super::loose;
 use super::object::{FileMeta, ObjectKind};
@@ -79,6 +80,8 @@ pub struct LayerStage {
     /// What the layers of the pull have staged, and which of them this is.
     shared: Arc<Staged>,
     number: LayerNumber,
+    /// What the repository's images have; `None` where it keeps no content as it is.
+    alike: Option<Arc<Alike>>,
     /// What it needs of other layers.
     leans: HashSet<ObjectName>,
     /// What it has written and does not need.
@@ -100,6 +103,7 @@ impl LayerStage {
     pub(super) fn new(
         (dir, objects): (OwnedFd, OwnedFd),
         (shared, number): (Arc<Staged>, LayerNumber),
+        alike: Option<Arc<Alike>>,
         mode: StorageMode,
         reserve: u64,
     ) -> Self {
@@ -109,6 +113,7 @@ impl LayerStage {
             mode,
             shared,
             number,
+            alike,
             leans: HashSet::new(),
             forgotten: BTreeSet::new(),
             detached: None,
@@ -201,7 +206,22 @@ impl LayerStage {
         }
         match size {
             0..=IN_MEMORY => self.small_file(meta, expected, content),
-            _ => self.big_file(meta, size, expected, content),
+            _ => self.big_file(meta, size, expected, None, content),
+        }
+    }
+
+    /// The same with a file of an ordinary layer, which stands there under `path`.
+    pub fn file_at(
+        &mut self,
+        path: &[String],
+        meta: &FileMeta,
+        size: u64,
+        content: &mut impl Chunks,
+    ) -> Result<Digest, LayerError> {
+        let alike = self.alike.as_ref().filter(|_| size > IN_MEMORY);
+        match alike.and_then(|alike| alike.find(path, size)) {
+            None => self.file(meta, size, None, content),
+            like => self.big_file(meta, size, None, like, content),
         }
     }
 
@@ -386,15 +406,40 @@ impl LayerStage {
         meta: &FileMeta,
         size: u64,
         expected: Option<Digest>,
+        like: Option<File>,
         content: &mut impl Chunks,
     ) -> Result<Digest, LayerError> {
-        self.claim(size)?;
-        sysfs::remove_all(&self.dir, "big")?;
-        let file = sysfs::create_new(&self.dir, "big")?;
-        let checksum = object_file::write_hashed(file, self.mode, meta, size, content)?;
-        let checksum = check(checksum, expected)?;
+        if self.mode == StorageMode::Archive {
+            let file = self.big(size)?;
+            let checksum = object_file::write_archived(file, meta, size, content)?;
+            self.keep_big(check(checksum, expected)?, ObjectKind::File, size)?;
+            return Ok(checksum);
+        }
+        let mut out = Unlike::new(like, || self.big(size));
+        let checksum = object_file::write_hashed(meta, content, &mut out)?;
+        let written = out.finish();
+        check(checksum, expected)?;
+        let file = match written {
+            SoFar::New(file) => file,
+            SoFar::Same(_) if self.has(checksum, ObjectKind::File)? => return Ok(checksum),
+            // Content that is here, with other metadata.
+            SoFar::Same(mut beginning) => {
+                let mut file = self.big(size)?;
+                beginning.copy_to(&mut file)?;
+                file
+            }
+            SoFar::Nothing => self.big(size)?,
+        };
+        object_file::seal(&file, self.mode, meta)?;
         self.keep_big(checksum, ObjectKind::File, size)?;
         Ok(checksum)
+    }
+
+    /// The file of a big object that is being written.
+    fn big(&mut self, size: u64) -> io::Result<File> {
+        self.claim(size)?;
+        sysfs::remove_all(&self.dir, "big")?;
+        sysfs::create_new(&self.dir, "big")
     }
 }
 

@@ -12,6 +12,7 @@
 //! extensions/bowline/pruned                     how it was after the last prune (see `pruned`)
 //! ```
 
+mod alike;
 pub mod catalog;
 mod commit;
 pub mod contents;

@@ -51,28 +51,18 @@ pub fn write(
     }
 }
 
-/// Writes the content of a regular file, and gives the object's checksum.
-pub fn write_hashed(
+/// Writes a regular file of `size` bytes as an archive keeps it, and gives the object's checksum.
+pub fn write_archived(
     mut file: File,
-    mode: StorageMode,
     meta: &FileMeta,
     size: u64,
     content: &mut impl Chunks,
 ) -> Result<Digest, LayerError> {
-    match mode {
-        StorageMode::Archive => {
-            write_archive_header(&mut file, meta, size)?;
-            let mut encoder = DeflateEncoder::new(file, ARCHIVE_LEVEL);
-            let checksum = copy_hashed(meta, content, &mut encoder)?;
-            encoder.finish()?;
-            Ok(checksum)
-        }
-        _ => {
-            let checksum = copy_hashed(meta, content, &mut file)?;
-            seal(&file, mode, meta)?;
-            Ok(checksum)
-        }
-    }
+    write_archive_header(&mut file, meta, size)?;
+    let mut encoder = DeflateEncoder::new(file, ARCHIVE_LEVEL);
+    let checksum = write_hashed(meta, content, &mut encoder)?;
+    encoder.finish()?;
+    Ok(checksum)
 }
 
 fn bare_symlink(dir: &OwnedFd, meta: &FileMeta, name: &str) -> io::Result<()> {
@@ -90,7 +80,7 @@ fn bare_symlink(dir: &OwnedFd, meta: &FileMeta, name: &str) -> io::Result<()> {
 }
 
 /// Gives a written file its owner, mode, attributes and time, as libostree does.
-fn seal(file: &File, mode: StorageMode, meta: &FileMeta) -> io::Result<()> {
+pub fn seal(file: &File, mode: StorageMode, meta: &FileMeta) -> io::Result<()> {
     if mode == StorageMode::BareUser {
         let value = gvariant::metadata(meta.uid, meta.gid, meta.mode, &meta.xattrs);
         rustix::fs::fsetxattr(file, "user.ostreemeta", &value, XattrFlags::empty())?;
@@ -125,7 +115,8 @@ fn seal(file: &File, mode: StorageMode, meta: &FileMeta) -> io::Result<()> {
     Ok(rustix::fs::futimens(file, &times)?)
 }
 
-fn copy_hashed(
+/// Writes the content of a regular file as it is, and gives the object's checksum.
+pub fn write_hashed(
     meta: &FileMeta,
     content: &mut impl Chunks,
     out: &mut impl Write,

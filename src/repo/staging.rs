@@ -15,13 +15,14 @@
 //! An interruption leaves such a directory behind; the next pull or prune removes it. Never writes under a
 //! final name, because libostree takes an object that exists for a valid one.
 
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 use std::io::{self, Write};
 use std::os::fd::OwnedFd;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use rustix::fs::{Mode, Timespec, Timestamps};
 
+use super::alike::Alike;
 use super::layer_stage::{LayerStage, Objects};
 use super::object::ObjectKind;
 use super::staged::{LayerNumber, ObjectName, Staged};
@@ -55,6 +56,8 @@ pub struct Staging {
     sync: bool,
     reserve: u64,
     staged: Arc<Staged>,
+    /// What the repository's images have, if anybody has said.
+    alike: Option<Arc<Alike>>,
     /// Objects of the repository that are known to be damaged; they are written anew.
     damaged: Mutex<HashSet<Digest>>,
     /// Nobody prunes for as long as anything can still be published, whoever publishes it.
@@ -92,6 +95,7 @@ impl Staging {
             sync,
             reserve,
             staged: Arc::new(staged),
+            alike: None,
             damaged: Mutex::default(),
             shared: None,
         })
@@ -101,6 +105,15 @@ impl Staging {
     pub(super) fn holding(mut self, lock: SharedLock) -> Self {
         self.shared = Some(Mutex::new(lock));
         self
+    }
+
+    /// Spares writing big files that the images with these root directories have.
+    pub(super) fn knowing(mut self, roots: BTreeSet<Digest>) -> io::Result<Self> {
+        // An archive's files are compressed.
+        if self.mode != StorageMode::Archive {
+            self.alike = Some(Arc::new(Alike::new(self.objects.try_clone()?, roots)));
+        }
+        Ok(self)
     }
 
     /// A place for the objects of one layer.
@@ -113,7 +126,8 @@ impl Staging {
             self.objects.try_clone()?,
         );
         let shared = (self.staged.clone(), number);
-        let mut stage = LayerStage::new(dirs, shared, self.mode, self.reserve);
+        let alike = self.alike.clone();
+        let mut stage = LayerStage::new(dirs, shared, alike, self.mode, self.reserve);
         stage.damaged = self.damaged().clone();
         Ok(stage)
     }

@@ -136,6 +136,7 @@ impl Repo {
             .context("Duplicating a directory handle")?;
         let staging = Staging::new(dir, self.mode, sync, self.reserve()?);
         let staging = staging.context("Making a staging directory in the repository")?;
+        let staging = staging.knowing(self.image_roots()?)?;
         // In this order: a prune waits for the staging directory before it takes the lock.
         Ok(staging.holding(self.lock_shared()?))
     }
