@@ -44,15 +44,11 @@ fn a_disk_has_everything_that_boots_it() {
     scene.with_root(|root| {
         check_repo(root);
         let entry = entry(root);
-        let uuid = run(
-            "dumpe2fs",
-            &["-h", &format!("{}?offset={}", disk.display(), 130 * MIB)],
-        );
-        let uuid = uuid
-            .lines()
-            .find_map(|l| l.strip_prefix("Filesystem UUID:"))
-            .unwrap()
-            .trim();
+        let offset = (130 * MIB).to_string();
+        let path = disk.to_str().unwrap();
+        let probe = ["-p", "-O", &offset, "-o", "value", "-s", "UUID", path];
+        let uuid = run("blkid", &probe);
+        let uuid = uuid.trim();
         let options = entry
             .lines()
             .find_map(|l| l.strip_prefix("options "))
