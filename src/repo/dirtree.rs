@@ -57,7 +57,7 @@ impl<'a> DirTree<'a> {
     }
 
     /// How many names it has.
-    pub const fn len(&self) -> usize {
+    pub(super) const fn len(&self) -> usize {
         self.files.len() + self.dirs.len()
     }
 

@@ -80,6 +80,31 @@ impl Repo {
         })
     }
 
+    /// Takes names (refs) off layers, except where an image needs them. Their objects stay until the next
+    /// prune.
+    #[context("Removing the names of layers")]
+    pub fn forget_layers(&self, names: &[String]) -> Result<()> {
+        let needed = self.needed_layers()?;
+        let present = self.refs_below(refs::BLOB_PREFIX)?;
+        for name in names {
+            let short = name.strip_prefix(refs::BLOB_PREFIX);
+            let short = short.and_then(|name| name.strip_prefix('/'));
+            if short.is_some_and(|name| present.contains_key(name) && !needed.contains(name)) {
+                self.remove_ref(name)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Points a ref to a commit; what it pointed to before does not matter.
+    #[context("Setting ref {name}")]
+    pub fn set_ref(&self, name: &str, commit: &str) -> Result<()> {
+        let none = gio::Cancellable::NONE;
+        Ok(self
+            .ostree()
+            .set_ref_immediate(None, name, Some(commit), none)?)
+    }
+
     /// Escaped names of the layers of every image that a ref or a deployment keeps.
     fn needed_layers(&self) -> Result<BTreeSet<String>> {
         let mut commits = BTreeSet::new();

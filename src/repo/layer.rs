@@ -5,10 +5,11 @@
 use std::collections::BTreeSet;
 use std::io::BufRead;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 
 pub use super::derived_tree::PathRules;
 use super::derived_tree::{CommitTree, DerivedTree};
+use super::flatpak::FlatpakCommit;
 use super::import_ostree::OstreeLayerKind;
 use super::layer_stage::LayerStage;
 use super::object::ObjectKind;
@@ -73,6 +74,27 @@ impl ImportedLayer {
     /// Whether the layer can be finished without knowing the base's path rules.
     pub const fn needs_rules(&self) -> bool {
         matches!(self.content, Content::Tree(_))
+    }
+
+    /// Gives a layer that holds the tree of a flatpak the commit that its image names.
+    pub fn finish_flatpak(mut self, wanted: &FlatpakCommit) -> Result<FinishedLayer> {
+        let Content::Tree(tree) = self.content else {
+            bail!("the layer holds a commit, not the files of a flatpak");
+        };
+        let rules = PathRules {
+            allow_nonusr: true,
+            retain_var: true,
+        };
+        let tree = tree.into_commit_tree(&mut self.stage, rules)?;
+        require(&tree, &mut self.stage)?;
+        forget(&tree, &mut self.stage)?;
+        let data = wanted.restore(tree.tree, tree.meta)?;
+        let commit = self.stage.metadata(ObjectKind::Commit, &data)?;
+        self.stage.no_other_detached_metadata(commit);
+        Ok(FinishedLayer {
+            stage: self.stage,
+            commit: commit.hex(),
+        })
     }
 
     /// Gives an ordinary layer its commit, under the path rules of the image's base.

@@ -64,6 +64,10 @@ fn bare_user(objects: &OwnedFd, name: &str) -> Result<(FileMeta, u64)> {
         return Ok((meta, file.metadata()?.len()));
     }
     file.take(4096).read_to_end(&mut meta.target)?;
+    // libostree writes the final NUL, too, and reads what has none.
+    if meta.target.last() == Some(&0) {
+        meta.target.pop();
+    }
     Ok((meta, 0))
 }
 

@@ -13,7 +13,8 @@ pub const S_IFREG: u32 = 0o100_000;
 pub const S_IFLNK: u32 = 0o120_000;
 /// File type bits of a directory.
 pub const S_IFDIR: u32 = 0o040_000;
-const S_IFMT: u32 = 0o170_000;
+/// Mask of the file type bits.
+pub const S_IFMT: u32 = 0o170_000;
 
 /// Everything about a file but its content.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]

@@ -180,7 +180,8 @@ impl Repo {
         name
     }
 
-    fn metadata_object(&self, checksum: Digest, kind: ObjectKind) -> Result<Vec<u8>> {
+    /// The bytes of an object that is no file.
+    pub fn metadata_object(&self, checksum: Digest, kind: ObjectKind) -> Result<Vec<u8>> {
         let name = self.loose_path(checksum, kind);
         let data = sysfs::read_optional(&self.objects, &name, MAX_METADATA);
         let data = data.with_context(|| format!("Reading object {name}"))?;
