@@ -3,6 +3,7 @@
 //! signatures.
 
 mod chunked;
+mod commit_tar;
 mod fetch;
 mod import;
 mod keep;
@@ -12,9 +13,12 @@ mod resume;
 mod run;
 mod steps;
 mod stream;
+mod unencapsulate;
 
+pub use commit_tar::import_commit;
 pub use import::LayerFailure;
 pub use plan::{LayerState, PlannedLayer, PullPlan};
 pub use prepare::{Prepared, PullOptions, Unsuitable, compare, prepare};
 pub use run::run;
 pub use steps::{Action, LayerStep, steps_of_stored};
+pub use unencapsulate::{FetchCommit, NotEncapsulated, Unencapsulated, fetch_commit};

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use tokio::task::{JoinSet, spawn_blocking};
 use tokio::time::{Instant, timeout_at};
 
@@ -17,8 +17,10 @@ use super::fetch::{Fetch, Fetched};
 use super::import::LayerFailure;
 use super::plan::{LayerState, PlannedLayer, PullPlan};
 use super::stream::Cancel;
+use super::unencapsulate::FetchCommit;
 use crate::image::{Digest, Layer, LayerKind};
 use crate::progress::{Event, Phase, ProgressSink};
+use crate::repo::flatpak::FlatpakCommit;
 use crate::repo::kept::KeptBlobs;
 use crate::repo::layer::{FinishedLayer, ImportedLayer, PathRules, path_rules};
 use crate::repo::merge::{DerivedCommit, LayerCommits, merge, verify_complete};
@@ -43,6 +45,73 @@ pub async fn run(
         .run(jobs.max(1))
         .await;
     result.context(context)
+}
+
+/// Fetches the layers of the image's ostree commit, and nothing else, and gives the
+/// commit, to which `write_ref` points then. No image is stored, and the layers that came have no names
+/// afterwards.
+pub async fn run_commit(
+    repo: &Repo,
+    source: Arc<dyn ImageSource>,
+    plan: PullPlan,
+    options: &FetchCommit,
+    progress: Arc<dyn ProgressSink>,
+) -> Result<String> {
+    let context = format!("Fetching the commit in {}", plan.imgref);
+    let mut pull = Pull::new(repo, source, plan, progress)?;
+    let names = pull
+        .plan
+        .missing()
+        .flat_map(layer_names)
+        .collect::<Vec<_>>();
+    let result = pull.fetch_planned(options.jobs.max(1)).await;
+    result.with_context(|| context.clone())?;
+    let commit = pull.base().context("the image has no commit")?;
+    if let Some(name) = &options.write_ref {
+        repo.set_ref(name, &commit)?;
+    }
+    drop(pull);
+    repo.forget_layers(&names).context(context)?;
+    Ok(commit)
+}
+
+/// Fetches the only layer of a flatpak's image, and gives the commit that it is.
+pub async fn run_flatpak(
+    repo: &Repo,
+    source: Arc<dyn ImageSource>,
+    mut plan: PullPlan,
+    wanted: FlatpakCommit,
+    options: &FetchCommit,
+    progress: Arc<dyn ProgressSink>,
+) -> Result<String> {
+    let context = format!("Fetching the flatpak in {}", plan.imgref);
+    let [layer] = &mut plan.layers[..] else {
+        bail!(
+            "{context}: it has {} layers instead of one",
+            plan.layers.len()
+        );
+    };
+    // What is here is the layer as one of an operating system.
+    layer.refetch();
+    let layer = layer.layer.clone();
+    let pull = Pull::new(repo, source, plan, progress)?;
+    pull.progress.event(Event::Phase(Phase::Fetch));
+    let (_, fetched) = pull.fetch(layer)?.await?;
+    let finished = spawn_blocking(move || fetched.imported.finish_flatpak(&wanted)).await;
+    let finished = finished
+        .context("A worker died")?
+        .with_context(|| context.clone())?;
+    let commit = finished.commit;
+    let staging = pull.staging.clone();
+    let published = spawn_blocking(move || staging.publish(vec![finished.stage], &[])).await;
+    published
+        .context("A worker died")?
+        .context("Making the objects durable")?;
+    complete(repo, &commit)?;
+    if let Some(name) = &options.write_ref {
+        repo.set_ref(name, &commit)?;
+    }
+    Ok(commit)
 }
 
 struct Pull {
@@ -121,6 +190,12 @@ impl Pull {
     }
 
     async fn run(mut self, jobs: usize) -> Result<ImageRecord> {
+        self.fetch_planned(jobs).await?;
+        self.merge().await
+    }
+
+    /// Fetches, imports and publishes what is missing.
+    async fn fetch_planned(&mut self, jobs: usize) -> Result<()> {
         self.progress.event(Event::Planned {
             layers: self.plan.layers.len(),
             layers_to_fetch: self.plan.layers_to_fetch(),
@@ -132,8 +207,7 @@ impl Pull {
         // What is whole is kept even if something else failed: the next run needs not fetch it.
         let published = self.publish().await;
         fetched?;
-        published?;
-        self.merge().await
+        published
     }
 
     /// Fetches and imports what is missing.
@@ -275,10 +349,11 @@ impl Pull {
                 .mark_commit_partial(&finished.commit, true);
             marked.context("Marking the base commit as partial")?;
         }
-        let mut names = vec![refs::of_diff_id(&layer.diff_id)];
+        let [by_diff_id, by_blob] = layer_names(layer);
+        let mut names = vec![by_diff_id];
         // Unless it came whole nobody has seen that the blob has this content, whatever the image says.
         if self.whole[index] {
-            names.push(refs::of_blob(&digest));
+            names.push(by_blob);
         }
         let refs = names
             .into_iter()
@@ -446,6 +521,12 @@ impl Pull {
     }
 }
 
+/// The names that a layer's commit can get.
+fn layer_names(layer: &Layer) -> [String; 2] {
+    let blob = &layer.descriptor.digest;
+    [refs::of_diff_id(&layer.diff_id), refs::of_blob(blob)]
+}
+
 /// What interrupted pulls have fetched of this one's layers; the rest goes away.
 fn kept_blobs(repo: &Repo, plan: &PullPlan) -> Option<Arc<KeptBlobs>> {
     let missing: Vec<Digest> = plan
@@ -466,12 +547,12 @@ fn kept_blobs(repo: &Repo, plan: &PullPlan) -> Option<Arc<KeptBlobs>> {
 }
 
 /// Whether a commit is here with all it refers to, seen with our own eyes.
-fn is_whole(repo: &Repo, commit: &str) -> Result<bool> {
+pub(super) fn is_whole(repo: &Repo, commit: &str) -> Result<bool> {
     Ok(repo.has_complete_commit(commit)? && verify_complete(repo, commit).is_ok())
 }
 
 /// Takes the mark off a commit that is partial no more; an error where it still is.
-fn complete(repo: &Repo, commit: &str) -> Result<()> {
+pub(super) fn complete(repo: &Repo, commit: &str) -> Result<()> {
     if repo.has_complete_commit(commit)? {
         return Ok(());
     }
