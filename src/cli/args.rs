@@ -6,9 +6,10 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 
-use super::container::args::ContainerArgs;
+use super::container::args::{ContainerArgs, ContainerCommand};
 use super::install::args::InstallArgs;
 use super::kargs::args::KargsArgs;
+use super::tar::args::TarArgs;
 
 /// Keep an image-based Linux host up to date from a container registry.
 #[derive(Debug, Parser)]
@@ -69,8 +70,10 @@ pub enum Command {
     Image(ImageArgs),
     /// Install an image to a disk or a file system
     Install(InstallArgs),
-    /// Check an image while it is built
+    /// Make images and check them while they are built
     Container(ContainerArgs),
+    /// Write an ostree commit as a tar archive, and read it back
+    Tar(TarArgs),
     /// Print a completion script for a shell
     Completion(CompletionArgs),
     /// What the host's units run around a boot
@@ -91,9 +94,13 @@ impl Command {
                 _ => None,
             },
             Self::Install(args) => args.command.fetch_args(),
+            Self::Container(args) => match &args.command {
+                ContainerCommand::Unencapsulate(args) => Some(&args.fetch),
+                _ => None,
+            },
             Self::Rebase(args) => Some(&args.fetch),
             Self::Upgrade(args) => Some(&args.fetch),
-            Self::Container(_)
+            Self::Tar(_)
             | Self::Kargs(_)
             | Self::Rollback(_)
             | Self::Status(_)

@@ -53,6 +53,8 @@ pub struct Environment {
     pub editor: Option<String>,
     /// `TMPDIR`.
     pub tmpdir: Option<PathBuf>,
+    /// `SOURCE_DATE_EPOCH`: seconds since 1970 that what is built says instead of its own time.
+    pub source_date_epoch: Option<String>,
 }
 
 impl Environment {
@@ -73,6 +75,7 @@ impl Environment {
             authfile: path("REGISTRY_AUTH_FILE"),
             editor: text("VISUAL").or_else(|| text("EDITOR")),
             tmpdir: path("TMPDIR"),
+            source_date_epoch: text("SOURCE_DATE_EPOCH"),
         }
     }
 
@@ -84,6 +87,11 @@ impl Environment {
     /// Where files go that nobody needs for long.
     pub fn temporary(&self) -> PathBuf {
         self.tmpdir.clone().unwrap_or_else(|| "/tmp".into())
+    }
+
+    /// Where large files go that nobody needs for long.
+    pub fn large_temporary(&self) -> PathBuf {
+        self.tmpdir.clone().unwrap_or_else(|| "/var/tmp".into())
     }
 
     /// The part that leads to files about registries.

@@ -29,6 +29,7 @@ mod render_report_json;
 mod render_status;
 mod rollback;
 mod status;
+pub mod tar;
 pub mod text;
 mod unattended;
 mod upgrade;
@@ -64,6 +65,7 @@ fn start(cli: &Cli) -> anyhow::Result<Outcome> {
 fn run(command: &Command, context: &Context) -> anyhow::Result<Outcome> {
     match command {
         Command::Container(args) => container::run(args, context),
+        Command::Tar(args) => tar::run(args, context),
         Command::Image(args) => image::run(args, context),
         Command::Install(args) => install::run(args, context),
         Command::Rebase(args) => rebase::run(args, context),

@@ -2,9 +2,9 @@
 
 use std::path::PathBuf;
 
-use clap::{Args, Subcommand};
+use clap::{Args, Subcommand, ValueEnum};
 
-use crate::cli::args::Format;
+use crate::cli::args::{FetchArgs, Format};
 
 /// Arguments of `container`.
 #[derive(Debug, Args)]
@@ -19,6 +19,11 @@ pub struct ContainerArgs {
 pub enum ContainerCommand {
     /// Check that an image can boot and be updated; the last step of a Containerfile
     Lint(LintArgs),
+    /// Make an image of an ostree commit, and print its digest
+    Encapsulate(EncapsulateArgs),
+    /// Fetch the ostree commit in an image into a repository, and print its checksum
+    #[command(visible_alias = "import")]
+    Unencapsulate(UnencapsulateArgs),
 }
 
 /// Arguments of `container lint`.
@@ -43,4 +48,123 @@ pub struct LintArgs {
     /// How to print what was found
     #[arg(long, value_enum, value_name = "FORMAT", default_value_t)]
     pub format: Format,
+}
+
+/// Arguments of `container encapsulate`.
+#[derive(Debug, Args)]
+pub struct EncapsulateArgs {
+    /// ostree repository with the commit
+    #[arg(long, value_name = "PATH")]
+    pub repo: PathBuf,
+
+    /// ostree ref or commit
+    #[arg(value_name = "REF")]
+    pub rev: String,
+
+    /// Where the image goes: registry:host/name:tag, oci:DIRECTORY:TAG, oci-archive:FILE:TAG or
+    /// dir:DIRECTORY
+    #[arg(value_name = "IMAGE")]
+    pub image: String,
+
+    /// Make an image for flatpak, of the commit of an app or a runtime: one layer with its files
+    #[arg(long, conflicts_with_all = ["contentmeta", "copymeta", "copymeta_opt", "cmd", "config"])]
+    pub flatpak: bool,
+
+    /// What of the image changes with its content.
+    #[command(flatten)]
+    pub layers: LayerArgs,
+
+    /// What the image says.
+    #[command(flatten)]
+    pub says: SaysArgs,
+
+    /// File with registry credentials, instead of the usual places
+    #[arg(long, value_name = "PATH")]
+    pub authfile: Option<PathBuf>,
+}
+
+/// How the layers of a new image are made.
+#[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "Layers")]
+pub struct LayerArgs {
+    /// How layers are compressed
+    #[arg(long, value_enum, value_name = "KIND", default_value_t)]
+    pub compression: CompressionKind,
+
+    /// Level of compression: 1 to 12 for gzip, 1 to 22 for zstd [default: 5 for gzip, 3 for zstd]
+    #[arg(long, value_name = "N")]
+    pub compression_level: Option<i32>,
+
+    /// 1: layers hold files only; 2: the directories above them, too
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=2))]
+    pub format_version: u32,
+
+    /// JSON file that says which object goes into which layer
+    #[arg(long, value_name = "FILE")]
+    pub contentmeta: Option<PathBuf>,
+}
+
+/// What a new image says about itself.
+#[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "What the image says")]
+pub struct SaysArgs {
+    /// Add a label; may be given several times
+    #[arg(long, short, value_name = "KEY=VALUE")]
+    pub label: Vec<String>,
+
+    /// Make a text of the commit's metadata a label; an error where it is missing
+    #[arg(long, value_name = "KEY")]
+    pub copymeta: Vec<String>,
+
+    /// The same, where it is there
+    #[arg(long, value_name = "KEY")]
+    pub copymeta_opt: Vec<String>,
+
+    /// What a container runs; several times for its arguments
+    #[arg(long, value_name = "WORD", allow_hyphen_values = true)]
+    pub cmd: Vec<String>,
+
+    /// JSON file with the properties of an image config's `config`
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+
+    /// Architecture of the image, such as amd64 or arm64 [default: what the commit says, or this
+    /// machine's]
+    #[arg(long, value_name = "ARCH")]
+    pub arch: Option<String>,
+}
+
+/// How layers can be compressed.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
+pub enum CompressionKind {
+    /// Everybody reads it
+    #[default]
+    Gzip,
+    /// Smaller and faster
+    Zstd,
+    /// With a table of contents, so that an update fetches only changed files
+    #[value(name = "zstd:chunked")]
+    ZstdChunked,
+    /// Plain tar
+    None,
+}
+
+/// Arguments of `container unencapsulate`.
+#[derive(Debug, Args)]
+pub struct UnencapsulateArgs {
+    /// ostree repository that gets the commit
+    #[arg(long, value_name = "PATH")]
+    pub repo: PathBuf,
+
+    /// Image: host/name:tag, host/name@sha256:…, or any form with a transport such as oci:PATH:TAG
+    #[arg(value_name = "IMAGE")]
+    pub image: String,
+
+    /// Let this ref point to the commit
+    #[arg(long, value_name = "REF")]
+    pub write_ref: Option<String>,
+
+    /// How to fetch.
+    #[command(flatten)]
+    pub fetch: FetchArgs,
 }

@@ -1,8 +1,10 @@
-//! `container`: what is asked while an image is built. Arguments come in, what the checks of
-//! `crate::lint` found is printed. Decides nothing about images.
+//! `container`: what is asked while an image is built, and making images of ostree commits and commits of
+//! images. Arguments come in, what came of it is printed. Decides nothing about images.
 
 pub mod args;
+mod encapsulate;
 mod render;
+mod unencapsulate;
 
 use anyhow::{Context as _, Result};
 use serde::Serialize;
@@ -16,6 +18,8 @@ use crate::lint::{self, CHECKS, Level, Report};
 pub fn run(args: &ContainerArgs, context: &Context) -> Result<Outcome> {
     match &args.command {
         ContainerCommand::Lint(args) => lint(args, context),
+        ContainerCommand::Encapsulate(args) => encapsulate::run(args, context),
+        ContainerCommand::Unencapsulate(args) => unencapsulate::run(args, context),
     }
 }
 

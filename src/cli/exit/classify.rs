@@ -12,6 +12,7 @@ use crate::boot::kargs_d::KargsDError;
 use crate::boot::kargs_edit::EditError;
 use crate::boot::mirror::MirrorError;
 use crate::boot::{GrubenvError, NoCounter};
+use crate::build::{ContentMetaError, DamagedObject, NotFlatpak};
 use crate::cli::image::{InUse, NotStored};
 use crate::cli::output::OutputClosed;
 use crate::config::ConfigError;
@@ -19,7 +20,8 @@ use crate::deploy::DeployError;
 use crate::deploy::outlook::way_out;
 use crate::image::{DigestError, LayoutError, ManifestError, ReferenceError};
 use crate::install::InstallError;
-use crate::pull::Unsuitable;
+use crate::pull::{NotEncapsulated, Unsuitable};
+use crate::repo::flatpak::FlatpakError;
 use crate::repo::{LayerError, RepoUnsupported, system_error_kind};
 use crate::sys::tool::ToolMissing;
 use crate::sysroot::{OriginError, SysrootError};
@@ -43,7 +45,7 @@ const FORMS: &str = "write an image as host/name:tag, host/name@sha256:… or TR
 /// Sorts an error by the first error in its chain, outermost first, whose type says something.
 pub fn classify(error: &anyhow::Error) -> Verdict {
     let known = error.chain().find_map(|cause| {
-        let table: [fn(&(dyn StdError + 'static)) -> Option<Verdict>; 25] = [
+        let table: [fn(&(dyn StdError + 'static)) -> Option<Verdict>; 27] = [
             |e| e.downcast_ref().map(usage),
             |e| e.downcast_ref().map(interrupted),
             |e| e.downcast_ref().and_then(source),
@@ -62,6 +64,8 @@ pub fn classify(error: &anyhow::Error) -> Verdict {
             |e| e.downcast_ref().map(kargs_d),
             |e| e.downcast_ref().and_then(grubenv),
             |e| e.downcast_ref().map(unsuitable),
+            |e| e.downcast_ref().map(not_encapsulated),
+            |e| e.downcast_ref().map(damaged),
             |e| e.downcast_ref().map(not_stored),
             |e| e.downcast_ref().map(in_use),
             |e| e.downcast_ref().and_then(manifest),
@@ -82,15 +86,33 @@ fn plain(error: &(dyn StdError + 'static)) -> Option<Verdict> {
     } else if error.is::<DigestError>()
         || error.is::<OriginError>()
         || error.is::<ConfigError>()
+        || error.is::<ContentMetaError>()
+        || error.is::<NotFlatpak>()
         || error.is::<KargError>()
     {
         Kind::Usage
+    } else if error.is::<FlatpakError>() {
+        Kind::Network
     } else if error.is::<RepoUnsupported>() {
         Kind::Unsupported
     } else {
         return None;
     };
     Some(Verdict::new(kind))
+}
+
+fn not_encapsulated(_: &NotEncapsulated) -> Verdict {
+    Verdict::hint(
+        Kind::Unsupported,
+        "`bowline image pull --repo PATH IMAGE` stores any image, with all its layers",
+    )
+}
+
+fn damaged(_: &DamagedObject) -> Verdict {
+    Verdict::hint(
+        Kind::Unexpected,
+        "run `ostree fsck` on the repository; nothing that names the image was written",
+    )
 }
 
 fn usage(error: &UsageError) -> Verdict {

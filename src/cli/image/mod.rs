@@ -68,7 +68,8 @@ fn sysroot_of(repo: &Path) -> Option<PathBuf> {
     ostree.parent().map(Path::to_path_buf)
 }
 
-fn open(path: &Path) -> Result<Repo> {
+/// Opens a repository that the user names.
+pub(super) fn open(path: &Path) -> Result<Repo> {
     let config = path.join("config");
     let exists = config.try_exists();
     if !exists.with_context(|| format!("Opening {}", config.display()))? {

@@ -28,9 +28,20 @@ pub enum Form {
 
 impl World {
     pub fn new() -> Self {
+        Self::with_tree(|_| {})
+    }
+
+    /// A system with everything that is hard about trees and that the peer can write.
+    pub fn hard() -> Self {
+        Self::with_tree(make_hard)
+    }
+
+    /// A system with more in it.
+    pub fn with_tree(more: impl FnOnce(&Path)) -> Self {
         let dir = TempDir::with_prefix_in("bowline-peer-", "/var/tmp").unwrap();
         let tree = dir.path().join("tree");
         make_tree(&tree, "1");
+        more(&tree);
         let mut world = Self {
             dir,
             commit: String::new(),
@@ -100,7 +111,7 @@ impl World {
     }
 
     /// A chunk for each of /usr/bin, /usr/lib and the rest.
-    fn content_meta(&self, commit: &str) -> String {
+    pub fn content_meta(&self, commit: &str) -> String {
         let files = run(
             "ostree",
             &["ls", "-R", "-C", "--repo", &self.text("src"), commit],
@@ -245,13 +256,61 @@ fn make_tree(root: &Path, version: &str) {
     );
 }
 
+/// Hard links, owners, capabilities, names over 255 bytes in a path, content that is no text, holes, and links
+/// that must not be normalized.
+fn make_hard(root: &Path) {
+    let dir = "d".repeat(60);
+    let deep = root.join(format!("usr/share/{dir}/{dir}/{dir}/{dir}/{dir}"));
+    fs::create_dir_all(&deep).unwrap();
+    fs::write(deep.join("file"), "deep\n").unwrap();
+    fs::hard_link(deep.join("file"), root.join("usr/lib/also-deep")).unwrap();
+    fs::hard_link(root.join("usr/bin/hello"), root.join("usr/lib/hello3")).unwrap();
+    symlink("../../..//sbin/chkconfig", root.join("usr/lib/denormal")).unwrap();
+    symlink(
+        format!("{}end", "long/".repeat(40)),
+        root.join("usr/lib/long"),
+    )
+    .unwrap();
+    symlink("/usr/lib/", root.join("usr/share/slash")).unwrap();
+    fs::write(root.join("usr/lib/no-text"), [0xff, 0xfe, 0, 0x80]).unwrap();
+    fs::write(root.join("usr/etc/empty"), "").unwrap();
+    fs::create_dir_all(root.join("usr/share/ü")).unwrap();
+    fs::write(root.join("usr/share/ü/ß"), "ü").unwrap();
+    let sparse = fs::File::create(root.join("usr/lib/sparse")).unwrap();
+    sparse.set_len(3 << 20).unwrap();
+    fs::write(root.join("usr/bin/ping"), "ping\n").unwrap();
+    let ping = root.join("usr/bin/ping");
+    let capability = "0x0100000200200000000000000000000000000000";
+    let args = [
+        "-n",
+        "security.capability",
+        "-v",
+        capability,
+        ping.to_str().unwrap(),
+    ];
+    run("setfattr", &args);
+    std::os::unix::fs::chown(root.join("usr/share/ü"), Some(5), Some(3_000_000)).unwrap();
+    fs::set_permissions(root.join("usr/share/ü"), PermissionsExt::from_mode(0o1750)).unwrap();
+    fs::set_permissions(root.join("tmp"), PermissionsExt::from_mode(0o1777)).unwrap();
+}
+
 /// Runs the peer; what it prints goes out.
 pub fn peer(args: &[&str]) -> String {
     run(env!("CARGO_BIN_EXE_bowline-peer"), args)
 }
 
-/// Runs Bowline: `$BOWLINE`, else the newer build of the package this one stands in.
+/// Runs Bowline; what it prints goes out.
 pub fn bowline(args: &[&str]) -> String {
+    run(&bowline_program(), args)
+}
+
+/// The path of the peer.
+pub fn peer_program() -> String {
+    env!("CARGO_BIN_EXE_bowline-peer").into()
+}
+
+/// The path of Bowline: `$BOWLINE`, else the newer build of the package this one stands in.
+pub fn bowline_program() -> String {
     let target = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../target");
     let built = ["release/bowline", "debug/bowline"].map(|name| target.join(name));
     let time = |path: &PathBuf| fs::metadata(path).and_then(|m| m.modified()).ok();
@@ -266,11 +325,16 @@ pub fn bowline(args: &[&str]) -> String {
         .map(PathBuf::from)
         .or_else(newest);
     let program = program.expect("build bowline first, or set BOWLINE to its path");
-    run(program.to_str().unwrap(), args)
+    program.to_str().unwrap().into()
 }
 
 /// Runs a program that must succeed; its standard output goes out.
 pub fn run(program: &str, args: &[&str]) -> String {
+    String::from_utf8(run_bytes(program, args)).unwrap()
+}
+
+/// The same for output that is no text.
+pub fn run_bytes(program: &str, args: &[&str]) -> Vec<u8> {
     let output = Command::new(program).args(args).output();
     let output = output.unwrap_or_else(|e| panic!("{program}: {e}"));
     let (out, err) = (&output.stdout, &output.stderr);
@@ -281,7 +345,7 @@ pub fn run(program: &str, args: &[&str]) -> String {
         String::from_utf8_lossy(out),
         String::from_utf8_lossy(err),
     );
-    String::from_utf8(output.stdout).unwrap()
+    output.stdout
 }
 
 /// Fails when the repository is damaged.
