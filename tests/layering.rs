@@ -17,7 +17,9 @@ const FLOORS: [&[&str]; 9] = [
         "etc_merge",
         "packages",
     ],
-    &["pull", "sysroot", "health", "lint", "build"],
+    &[
+        "pull", "reexport", "unpack", "sysroot", "health", "lint", "build",
+    ],
     &["host", "deploy"],
     &["upgrade", "install", "unattended"],
     &["agent"],

@@ -10,6 +10,7 @@ use super::container::args::{ContainerArgs, ContainerCommand};
 use super::install::args::InstallArgs;
 use super::kargs::args::KargsArgs;
 use super::tar::args::TarArgs;
+use super::oci::args::{OciArgs, OciCommand};
 
 /// Keep an image-based Linux host up to date from a container registry.
 #[derive(Debug, Parser)]
@@ -74,6 +75,8 @@ pub enum Command {
     Container(ContainerArgs),
     /// Write an ostree commit as a tar archive, and read it back
     Tar(TarArgs),
+    /// Work with container images of any kind
+    Oci(OciArgs),
     /// Print a completion script for a shell
     Completion(CompletionArgs),
     /// What the host's units run around a boot
@@ -91,12 +94,16 @@ impl Command {
             Self::Image(args) => match &args.command {
                 ImageCommand::Pull(args) => Some(&args.fetch),
                 ImageCommand::Copy(args) => Some(&args.fetch),
+                ImageCommand::Reexport(args) => Some(&args.fetch),
                 _ => None,
             },
             Self::Install(args) => args.command.fetch_args(),
             Self::Container(args) => match &args.command {
                 ContainerCommand::Unencapsulate(args) => Some(&args.fetch),
                 _ => None,
+            },
+            Self::Oci(args) => match &args.command {
+                OciCommand::Unpack(args) => Some(&args.fetch),
             },
             Self::Rebase(args) => Some(&args.fetch),
             Self::Upgrade(args) => Some(&args.fetch),
@@ -317,6 +324,39 @@ pub enum ImageCommand {
     Prune(PruneArgs),
     /// Copy an image from one place to another, byte for byte
     Copy(ImageCopyArgs),
+    /// Write a stored image to another place, layer by layer as it came
+    Reexport(ReexportArgs),
+}
+
+/// Arguments of `image reexport`.
+#[derive(Debug, Args)]
+pub struct ReexportArgs {
+    /// Stored image, in any form that `image pull` takes
+    #[arg(value_name = "IMAGE")]
+    pub image: String,
+
+    /// Where to write it: host/name:tag, oci:DIRECTORY:TAG, oci-archive:FILE:TAG or dir:DIRECTORY
+    #[arg(value_name = "DESTINATION")]
+    pub destination: String,
+
+    /// How to compress the layers [default: as they came]
+    #[arg(long, value_enum, value_name = "HOW")]
+    pub compression: Option<CompressionArg>,
+
+    /// How to reach the destination.
+    #[command(flatten)]
+    pub fetch: FetchArgs,
+}
+
+/// How layers are compressed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum CompressionArg {
+    /// Not at all
+    None,
+    /// With gzip, which every reader knows
+    Gzip,
+    /// With zstd
+    Zstd,
 }
 
 /// Arguments of `image copy`.

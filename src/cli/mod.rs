@@ -12,6 +12,7 @@ pub mod image;
 pub mod install;
 pub mod kargs;
 mod man;
+pub mod oci;
 mod output;
 mod progress_fd;
 mod progress_tally;
@@ -66,6 +67,7 @@ fn run(command: &Command, context: &Context) -> anyhow::Result<Outcome> {
     match command {
         Command::Container(args) => container::run(args, context),
         Command::Tar(args) => tar::run(args, context),
+        Command::Oci(args) => oci::run(args, context),
         Command::Image(args) => image::run(args, context),
         Command::Install(args) => install::run(args, context),
         Command::Rebase(args) => rebase::run(args, context),

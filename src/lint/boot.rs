@@ -4,6 +4,7 @@
 use anyhow::Result;
 use rustix::fs::FileType;
 
+use super::initramfs;
 use super::rootfs::{Node, Rootfs};
 
 const MODULES: &str = "usr/lib/modules";
@@ -54,6 +55,62 @@ pub(super) fn initramfs(rootfs: &Rootfs) -> Result<Vec<String>> {
     Ok(findings)
 }
 
+/// The program of libostree that the initramfs runs, and its settings.
+const PREPARE_ROOT: &str = "usr/lib/ostree/ostree-prepare-root";
+const PREPARE_ROOT_CONF: &str = "usr/lib/ostree/prepare-root.conf";
+
+pub(super) fn prepare_root(rootfs: &Rootfs) -> Result<Vec<String>> {
+    let mut findings = Vec::new();
+    if rootfs.node(PREPARE_ROOT)?.is_none() {
+        findings.push(format!(
+            "there is no /{PREPARE_ROOT}: install libostree's programs for the boot (ostree-boot on \
+             Debian)"
+        ));
+    }
+    for dir in kernels(rootfs)? {
+        let Some(file) = rootfs.file(dir.path.join("initramfs.img"))? else {
+            continue;
+        };
+        if initramfs::has(file, "ostree-prepare-root") == Some(false) {
+            findings.push(format!(
+                "{}/initramfs.img has no ostree-prepare-root in it, and cannot boot a deployment: make \
+                 it anew with dracut's module `ostree`",
+                dir.name()
+            ));
+        }
+    }
+    Ok(findings)
+}
+
+pub(super) fn composefs(rootfs: &Rootfs) -> Result<Vec<String>> {
+    if !rootfs.contains(PREPARE_ROOT, b"composefs")? {
+        return Ok(Vec::new());
+    }
+    let set = |value: &str| ["true", "yes", "1", "maybe", "signed", "verity"].contains(&value);
+    let on = setting(rootfs, ("[composefs]", "enabled"))?.is_some_and(|value| set(&value));
+    let told = format!(
+        "/{PREPARE_ROOT_CONF} does not set enabled=true in [composefs]: the root of hosts can be written \
+         to, and nothing checks what is in it"
+    );
+    Ok(if on { Vec::new() } else { vec![told] })
+}
+
+/// The last value of a key in prepare-root.conf.
+fn setting(rootfs: &Rootfs, (wanted, key): (&str, &str)) -> Result<Option<String>> {
+    let text = rootfs.text(PREPARE_ROOT_CONF)?.unwrap_or_default();
+    let (mut section, mut found) = ("", None);
+    for line in text.lines().map(str::trim) {
+        if line.starts_with('[') {
+            section = line;
+        } else if let Some((name, value)) = line.split_once('=') {
+            if section == wanted && name.trim() == key {
+                found = Some(value.trim().to_lowercase());
+            }
+        }
+    }
+    Ok(found)
+}
+
 pub(super) fn base_directories(rootfs: &Rootfs) -> Result<Vec<String>> {
     let mut findings = Vec::new();
     for name in [
@@ -73,23 +130,16 @@ pub(super) fn base_directories(rootfs: &Rootfs) -> Result<Vec<String>> {
 }
 
 pub(super) fn readonly(rootfs: &Rootfs) -> Result<Vec<String>> {
-    let file = "usr/lib/ostree/prepare-root.conf";
-    let text = rootfs.text(file)?.unwrap_or_default();
-    let (mut section, mut on) = ("", false);
-    for line in text.lines().map(str::trim) {
-        if line.starts_with('[') {
-            section = line;
-        } else if let Some((key, value)) = line.split_once('=') {
-            let known = ["true", "yes", "1"].contains(&value.trim());
-            match (section, key.trim()) {
-                ("[sysroot]", "readonly") | ("[composefs]", "enabled") => on |= known,
-                _ => {}
-            }
-        }
-    }
+    let on = |value: Option<String>| value.is_some_and(|v| ["true", "yes", "1"].contains(&&*v));
     let told = format!(
-        "/{file} does not set readonly=true in [sysroot]: any program can write below /sysroot, \
-         and so into deployments"
+        "/{PREPARE_ROOT_CONF} does not set readonly=true in [sysroot]: any program can write below \
+         /sysroot, and so into deployments"
     );
-    Ok(if on { Vec::new() } else { vec![told] })
+    let readonly = setting(rootfs, ("[sysroot]", "readonly"))?;
+    let composefs = setting(rootfs, ("[composefs]", "enabled"))?;
+    Ok(if on(readonly) || on(composefs) {
+        Vec::new()
+    } else {
+        vec![told]
+    })
 }

@@ -2,9 +2,11 @@
 //! root of a file system comes in, findings go out: each check tells what is wrong, where, and what
 //! to do. Never changes anything, and never leaves the file system below the root.
 
+mod accounts;
 mod boot;
 mod disorder;
 mod host;
+mod initramfs;
 mod rootfs;
 mod settings;
 mod tmpfiles;
@@ -106,12 +108,17 @@ const fn warning(
 }
 
 /// All checks, the fatal ones first.
-pub const CHECKS: [Check; 19] = [
+pub const CHECKS: [Check; 23] = [
     fatal("kernel", "There is exactly one kernel.", boot::kernel),
     fatal(
         "initramfs",
         "The kernel has an initramfs beside it.",
         boot::initramfs,
+    ),
+    fatal(
+        "prepare-root",
+        "The initramfs can enter a deployment.",
+        boot::prepare_root,
     ),
     fatal(
         "base-directories",
@@ -160,6 +167,11 @@ pub const CHECKS: [Check; 19] = [
         "The file system with the deployments is mounted read-only.",
         boot::readonly,
     ),
+    warning(
+        "composefs",
+        "The deployment is mounted by composefs where libostree can do that.",
+        boot::composefs,
+    ),
     warning("os-release", "The image says what it is.", host::os_release),
     warning(
         "grub",
@@ -170,6 +182,12 @@ pub const CHECKS: [Check; 19] = [
         "var-tmpfiles",
         "What is in /var is made by tmpfiles.d.",
         var::described,
+    ),
+    warning("var-log", "There are no logs in /var/log.", var::logs),
+    warning(
+        "sysusers",
+        "Users and groups are made by sysusers.d.",
+        accounts::described,
     ),
     warning(
         "nonempty-boot",

@@ -4,7 +4,7 @@
 
 use std::ffi::OsStr;
 use std::fs;
-use std::io;
+use std::io::{self, Read as _};
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 
@@ -15,6 +15,9 @@ use crate::sys::tree::{DirTree, FileTree};
 
 /// The largest text file that a check reads, in bytes.
 const MAX_TEXT: u64 = 1 << 20;
+
+/// Bytes of a program that are looked at.
+const MAX_PROGRAM: u64 = 8 << 20;
 
 /// Findings of one kind that are told one by one.
 const MAX_TOLD: usize = 5;
@@ -140,6 +143,29 @@ impl Rootfs {
             }
         }
         Ok(())
+    }
+
+    /// A regular file that is no link; `None` where there is none.
+    pub(super) fn file(&self, path: impl AsRef<Path>) -> Result<Option<fs::File>> {
+        let path = path.as_ref();
+        let found = self.node(path)?;
+        if found.is_none_or(|node| node.kind != FileType::RegularFile) {
+            return Ok(None);
+        }
+        let file = fs::File::open(self.path.join(path));
+        let file = file.with_context(|| format!("Opening /{}", path.display()))?;
+        Ok(Some(file))
+    }
+
+    /// Whether a program has these bytes in it.
+    pub(super) fn contains(&self, path: &str, wanted: &[u8]) -> Result<bool> {
+        let Some(file) = self.file(path)? else {
+            return Ok(false);
+        };
+        let mut bytes = Vec::new();
+        let read = file.take(MAX_PROGRAM).read_to_end(&mut bytes);
+        read.with_context(|| format!("Reading /{path}"))?;
+        Ok(bytes.windows(wanted.len()).any(|part| part == wanted))
     }
 
     /// The text of a file, links followed within the file system; `None` where there is none.

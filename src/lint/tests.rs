@@ -48,6 +48,16 @@ fn good() -> tempfile::TempDir {
             "usr/lib/tmpfiles.d/x.conf",
             "d /var/lib/x 0755 root root -\nd /run/x\n",
         ),
+        ("usr/lib/ostree/ostree-prepare-root", "program"),
+        (
+            "etc/passwd",
+            "root:x:0:0::/root:/bin/sh\nbin:x:2:2::/:\nnobody:x:65534:65534::/:\n_x:x:990:990::/:\n",
+        ),
+        ("etc/group", "root:x:0:\n_x:x:990:\n_y:x:991:_x\n"),
+        (
+            "usr/lib/sysusers.d/x.conf",
+            "u! _x 990 \"a user\"\nm _x _y\n",
+        ),
         ("etc/machine-id", ""),
         ("etc/containers/policy.json", "{}"),
     ] {
@@ -88,6 +98,10 @@ kernel | -usr/lib/modules/6.1/vmlinuz | there is no kernel
 kernel | +usr/lib/modules/6.1/vmlinuz= | there is no kernel
 initramfs | +usr/lib/modules/6.1/initramfs.img= | dracut --kver 6.1 /usr/lib/modules/6.1/initramfs.img
 initramfs | -usr/lib/modules/6.1/initramfs.img | /usr/lib/modules/6.1/initramfs.img is missing
+prepare-root | -usr/lib/ostree/ostree-prepare-root | there is no /usr/lib/ostree/ostree-prepare-root
+composefs | +usr/lib/ostree/ostree-prepare-root=... composefs ... | does not set enabled=true in [composefs]
+sysusers | +usr/lib/sysusers.d/x.conf=g _x\nm _z _y\n | write `u _x 990` to a file
+sysusers | +usr/lib/sysusers.d/x.conf=u _x\n | write `g _y 991` to a file
 base-directories | -ostree | /ostree is no link
 etc-usretc | +usr/etc/passwd=x | move it to /etc
 machine-id | +etc/machine-id=0123456789abcdef0123456789abcdef\n | /etc/machine-id holds an identity
@@ -116,7 +130,7 @@ builder-files | +etc/hostname= | /etc/hostname is an empty file
 type Damage = fn(&Path);
 
 /// Damages that are no matter of one file's text.
-const ODD_DAMAGES: [(&str, Damage, &str); 7] = [
+const ODD_DAMAGES: [(&str, Damage, &str); 8] = [
     (
         "base-directories",
         |r| fs::remove_dir(r.join("sysroot")).unwrap(),
@@ -137,6 +151,14 @@ const ODD_DAMAGES: [(&str, Damage, &str); 7] = [
             fs::create_dir(r.join("var/run")).unwrap();
         },
         "/var/run is a directory",
+    ),
+    (
+        "var-log",
+        |r| {
+            write(r, "usr/lib/tmpfiles.d/y.conf", "d /var/log");
+            write(r, "var/log/dpkg.log", "text");
+        },
+        "/var/log/dpkg.log tells of the build",
     ),
     (
         "utf8",

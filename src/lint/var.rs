@@ -4,7 +4,7 @@
 use anyhow::Result;
 use rustix::fs::FileType;
 
-use super::rootfs::{Rootfs, few};
+use super::rootfs::{Node, Rootfs, few};
 use super::tmpfiles::Made;
 use crate::sys::tree::{EntryKind, FileTree as _};
 
@@ -19,6 +19,9 @@ pub(super) fn described(rootfs: &Rootfs) -> Result<Vec<String>> {
         let is_dir = node.kind == FileType::Directory;
         if made.makes(&name) || OWN.contains(&name.as_str()) {
             return Ok(is_dir);
+        }
+        if is_log(node) {
+            return Ok(false);
         }
         if !is_dir {
             files.push(format!(
@@ -36,6 +39,24 @@ pub(super) fn described(rootfs: &Rootfs) -> Result<Vec<String>> {
         Ok(is_dir)
     })?;
     Ok([few(directories), few(files)].concat())
+}
+
+pub(super) fn logs(rootfs: &Rootfs) -> Result<Vec<String>> {
+    let mut found = Vec::new();
+    rootfs.walk("var/log", |node| {
+        if is_log(node) {
+            found.push(format!(
+                "{} tells of the build, not of any host: remove it at the end of the step that makes it",
+                node.name()
+            ));
+        }
+        Ok(true)
+    })?;
+    Ok(few(found))
+}
+
+fn is_log(node: &Node) -> bool {
+    node.kind == FileType::RegularFile && node.size > 0 && node.path.starts_with("var/log")
 }
 
 fn made(rootfs: &Rootfs) -> Result<Made> {

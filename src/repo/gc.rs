@@ -47,7 +47,9 @@ impl Repo {
         let _no_pulls = self.wait_for_pulls()?;
         let layers = self.refs_below(refs::BLOB_PREFIX)?;
         let present = layers.keys().cloned().collect();
-        let unneeded = unneeded_layers(&present, &self.needed_layers()?);
+        let needed = self.needed_layers()?;
+        self.drop_records(&needed);
+        let unneeded = unneeded_layers(&present, &needed);
         for name in &unneeded {
             self.remove_ref(&format!("{}/{name}", refs::BLOB_PREFIX))?;
         }
@@ -91,6 +93,9 @@ impl Repo {
             let short = short.and_then(|name| name.strip_prefix('/'));
             if short.is_some_and(|name| present.contains_key(name) && !needed.contains(name)) {
                 self.remove_ref(name)?;
+                if let Some(refs::LayerName::DiffId(id)) = short.and_then(refs::LayerName::parse) {
+                    self.remove_record(&id).context("Removing a record")?;
+                }
             }
         }
         Ok(())
@@ -103,6 +108,20 @@ impl Repo {
         Ok(self
             .ostree()
             .set_ref_immediate(None, name, Some(commit), none)?)
+    }
+
+    /// Removes the records of layers that are not needed; what cannot be removed is in nobody's way.
+    fn drop_records(&self, needed: &BTreeSet<String>) {
+        let names = needed
+            .iter()
+            .filter_map(|name| refs::LayerName::parse(name));
+        let diff_ids = names.filter_map(|name| match name {
+            refs::LayerName::DiffId(diff_id) => Some(diff_id),
+            refs::LayerName::Blob(_) => None,
+        });
+        if let Err(error) = self.keep_records(&diff_ids.collect()) {
+            tracing::warn!("removing records of layers: {error}");
+        }
     }
 
     /// Escaped names of the layers of every image that a ref or a deployment keeps.

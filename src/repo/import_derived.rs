@@ -9,24 +9,26 @@ use super::derived_tree::{DerivedTree, components};
 use super::gvariant;
 use super::layer_stage::{LayerStage, NoContent};
 use super::object::{FileMeta, ObjectKind, S_IFDIR, S_IFLNK, S_IFREG};
+use super::record::Tape;
 use super::tar_stream::{Entry, Kind, TarStream};
 use crate::image::Digest;
 
 /// Directories whose content no image keeps, so that devices and pipes there are no harm.
 const VOLATILE: [&str; 5] = ["dev", "run", "tmp", "proc", "sys"];
 
-/// Imports one layer whole. Hard links are resolved; paths are still those of the archive.
+/// Imports one layer whole. Hard links are resolved; paths are still those of the archive. Gives the
+/// record, too.
 pub fn import<R: BufRead>(
     mut tar: TarStream<R>,
     stage: &mut LayerStage,
-) -> Result<DerivedTree, LayerError> {
+) -> Result<(DerivedTree, Option<Tape>), LayerError> {
     let mut tree = DerivedTree::new(dir_meta(stage, (0, 0, 0o755), &Vec::new())?);
     while let Some(entry) = tar.next_entry()? {
         take(entry, &mut tar, stage, &mut tree)?;
     }
     tree.resolve_links(stage)?;
-    tar.drain()?;
-    Ok(tree)
+    let tape = tar.drain()?;
+    Ok((tree, tape))
 }
 
 fn take<R: BufRead>(
@@ -58,7 +60,15 @@ fn take<R: BufRead>(
         }
         Kind::Regular => {
             let meta = meta(S_IFREG, Vec::new(), entry.xattrs);
+            // What is in these directories never stays: the record has it at once.
+            let stays = !path.first().is_some_and(|top| is_volatile(top));
+            if stays {
+                tar.leave_out();
+            }
             let object = stage.file_at(&path, &meta, size, tar)?;
+            if stays {
+                tar.is_content_of((object, ObjectKind::File))?;
+            }
             tree.file(stage, &path, object)
         }
         Kind::Symlink => {
@@ -74,19 +84,18 @@ fn take<R: BufRead>(
                 .map_err(|_| refuse(&path, "is a hard link to a place outside the tree"))?;
             tree.hard_link(stage, &path, &target)
         }
-        Kind::Device | Kind::Fifo => {
-            let volatile = path
-                .first()
-                .is_some_and(|top| VOLATILE.contains(&top.as_str()));
-            match volatile {
-                true => Ok(()),
-                false => Err(refuse(
-                    &path,
-                    "is a device or pipe, which only /dev may have",
-                )),
-            }
-        }
+        Kind::Device | Kind::Fifo => match path.first().is_some_and(|top| is_volatile(top)) {
+            true => Ok(()),
+            false => Err(refuse(
+                &path,
+                "is a device or pipe, which only /dev may have",
+            )),
+        },
     }
+}
+
+fn is_volatile(top: &str) -> bool {
+    VOLATILE.contains(&top)
 }
 
 fn dir_meta(

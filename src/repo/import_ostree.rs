@@ -14,6 +14,7 @@ use super::dirtree::{DirTree, TreeBuilder};
 use super::gvariant::{self, Malformed, Xattrs};
 use super::layer_stage::{LayerStage, NoContent};
 use super::object::{FileMeta, ObjectKind, S_IFDIR, S_IFLNK, S_IFREG};
+use super::record::Tape;
 use super::tar_stream::{Entry, Kind, TarStream};
 use crate::image::Digest;
 
@@ -33,6 +34,8 @@ pub struct OstreeLayer {
     /// All file objects, whether they were new or not. One that came twice is an error; whoever sorts
     /// them finds it.
     pub files: Digests,
+    /// What the stream had beside the content of objects.
+    pub tape: Option<Tape>,
 }
 
 /// Which objects a layer may hold.
@@ -71,8 +74,8 @@ pub fn import<R: BufRead>(
             "the commit layer has no commit",
         ));
     }
-    let layer = import.layer;
-    tar.drain()?;
+    let mut layer = import.layer;
+    layer.tape = tar.drain()?;
     if let Some(commit) = layer.commit {
         stage.no_other_detached_metadata(commit);
     }
@@ -161,7 +164,9 @@ impl Import<'_> {
         match entry.kind {
             Kind::Regular => {
                 meta.mode |= S_IFREG;
+                tar.leave_out();
                 self.stage.file(&meta, entry.size, Some(name), tar)?;
+                tar.is_content_of((name, ObjectKind::File))?;
             }
             Kind::Symlink => {
                 if entry.link.is_empty() || entry.link.contains(&0) {
@@ -239,7 +244,9 @@ impl Import<'_> {
                 "a chunk layer may only have file objects",
             ));
         }
+        tar.leave_out();
         let data = read(entry, tar, MAX_METADATA)?;
+        tar.is_content_of((name, kind))?;
         let found = Digest::of(&data);
         if found != name {
             return Err(LayerError::Checksum {

@@ -3,6 +3,7 @@
 //! digests afterwards, before anything is published.
 
 use std::collections::BTreeSet;
+use std::fs::File;
 use std::io::BufRead;
 
 use anyhow::{Context, Result, bail};
@@ -14,6 +15,7 @@ use super::import_ostree::OstreeLayerKind;
 use super::layer_stage::LayerStage;
 use super::object::ObjectKind;
 use super::open_dirs::named;
+use super::record::{self, Tape};
 use super::staging::Staging;
 use super::store::Repo;
 use super::tar_stream::TarStream;
@@ -27,6 +29,7 @@ use crate::image::{Digest, LayerKind};
 pub struct ImportedLayer {
     stage: LayerStage,
     content: Content,
+    record: Option<File>,
 }
 
 #[derive(Debug)]
@@ -44,25 +47,43 @@ pub struct FinishedLayer {
     pub commit: String,
 }
 
-/// Reads a layer off its (uncompressed) stream.
-pub fn import(staging: &Staging, kind: LayerKind, input: impl BufRead) -> Result<ImportedLayer> {
+/// Reads a layer off its (uncompressed) stream, and keeps under `diff_id` what it takes to put the stream
+/// together again.
+pub fn import(
+    staging: &Staging,
+    (kind, diff_id): (LayerKind, Digest),
+    input: impl BufRead,
+) -> Result<ImportedLayer> {
     let mut stage = staging
         .layer()
         .context("Making a place for the layer's objects")?;
-    let tar = TarStream::new(input);
-    let content = match kind {
+    let tape = stage.begin_record(diff_id);
+    let tape = tape.context("Beginning the layer's record")?;
+    let tar = TarStream::new(input, Some(tape));
+    let (content, record) = match kind {
         LayerKind::Base => {
             let layer = import_ostree::import(tar, OstreeLayerKind::Base, &mut stage)?;
             import_ostree::require_once(layer.files)?;
-            Content::Commit(layer.commit.context("the layer has no commit")?)
+            let commit = layer.commit.context("the layer has no commit")?;
+            (Content::Commit(commit), layer.tape)
         }
         LayerKind::Chunk => {
             let layer = import_ostree::import(tar, OstreeLayerKind::Chunk, &mut stage)?;
-            Content::Commit(commit::write_chunk(&mut stage, layer.files)?)
+            let commit = commit::write_chunk(&mut stage, layer.files)?;
+            (Content::Commit(commit), layer.tape)
         }
-        LayerKind::Derived => Content::Tree(import_derived::import(tar, &mut stage)?),
+        LayerKind::Derived => {
+            let (tree, tape) = import_derived::import(tar, &mut stage)?;
+            (Content::Tree(tree), tape)
+        }
     };
-    Ok(ImportedLayer { stage, content })
+    let record = record.map(Tape::finish).transpose();
+    let record = record.context("Writing the layer's record")?;
+    Ok(ImportedLayer {
+        stage,
+        content,
+        record,
+    })
 }
 
 impl ImportedLayer {
@@ -104,7 +125,11 @@ impl ImportedLayer {
             Content::Tree(tree) => {
                 let tree = tree.into_commit_tree(&mut self.stage, rules)?;
                 require(&tree, &mut self.stage)?;
-                forget(&tree, &mut self.stage)?;
+                let gone = forget(&tree, &mut self.stage)?;
+                if let Some(record) = self.record.take().filter(|_| !gone.is_empty()) {
+                    let kept = record::add_dropped(&record, &gone, &|o| self.stage.content(o));
+                    kept.context("Keeping what the image's base has no place for")?;
+                }
                 commit::write_derived(&mut self.stage, &tree)?
             }
         };
@@ -140,8 +165,8 @@ fn require(tree: &CommitTree, stage: &mut LayerStage) -> Result<()> {
     )
 }
 
-/// Forgets objects that are not in the tree any more; they are not published.
-fn forget(tree: &CommitTree, stage: &mut LayerStage) -> Result<()> {
+/// Forgets objects that are not in the tree any more; they are not published. Gives them.
+fn forget(tree: &CommitTree, stage: &mut LayerStage) -> Result<BTreeSet<(Digest, ObjectKind)>> {
     let mut gone = tree.doubtful.clone();
     if !gone.is_empty() {
         gone.remove(&(tree.tree, ObjectKind::DirTree));
@@ -151,7 +176,7 @@ fn forget(tree: &CommitTree, stage: &mut LayerStage) -> Result<()> {
         })?;
     }
     stage.forget(&gone);
-    Ok(())
+    Ok(gone)
 }
 
 /// The path rules that an image's base asks for; without a base everything is kept.

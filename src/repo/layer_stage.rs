@@ -4,11 +4,11 @@
 
 use std::collections::{BTreeSet, HashSet};
 use std::fs::File;
-use std::io::{self, BufWriter, Write};
+use std::io::{self, BufWriter, Read, Write};
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
-use rustix::fs::Mode;
+use rustix::fs::{Mode, OFlags};
 
 use super::LayerError;
 use super::alike::{Alike, SoFar, Unlike};
@@ -16,6 +16,7 @@ use super::hashing::Hashing;
 use super::loose;
 use super::object::{FileMeta, ObjectKind};
 use super::object_file;
+use super::record::{self, Tape};
 use super::staged::{LayerNumber, ObjectName, Staged};
 use super::staging::StorageMode;
 use super::tar_stream::TarError;
@@ -69,6 +70,8 @@ pub(super) struct Objects {
     pub detached: Option<Digest>,
     /// Commits that must not have detached metadata.
     pub plain: Vec<Digest>,
+    /// The diff_id that its record is for.
+    pub record: Option<Digest>,
 }
 
 /// Objects of one layer. One thread writes them.
@@ -89,6 +92,8 @@ pub struct LayerStage {
     /// The commit that it has detached metadata of, and commits that have none.
     detached: Option<Digest>,
     plain: Vec<Digest>,
+    /// Whose record is among its files.
+    record: Option<Digest>,
     buffer: Vec<u8>,
     bytes: u64,
     reserve: u64,
@@ -118,6 +123,7 @@ impl LayerStage {
             forgotten: BTreeSet::new(),
             detached: None,
             plain: Vec::new(),
+            record: None,
             buffer: Vec::new(),
             bytes: 0,
             reserve,
@@ -138,7 +144,31 @@ impl LayerStage {
                 .filter(|c| self.detached != Some(*c))
                 .collect(),
             detached: self.detached,
+            record: self.record,
         }
+    }
+
+    /// Begins the record of this layer.
+    pub(super) fn begin_record(&mut self, diff_id: Digest) -> io::Result<Tape> {
+        sysfs::remove_all(&self.dir, record::STAGED)?;
+        let flags = OFlags::RDWR | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;
+        let mode = Mode::from_raw_mode(0o600);
+        let file = rustix::fs::openat(&self.dir, record::STAGED, flags, mode)?;
+        self.record = Some(diff_id);
+        Tape::new(File::from(file))
+    }
+
+    /// Content of a regular file object that is staged or in the repository.
+    pub(super) fn content(&self, object: ObjectName) -> anyhow::Result<Box<dyn Read>> {
+        if let Some(name) = self.staged_name(object)? {
+            // Another layer may have published it since.
+            if sysfs::exists(&self.dir, &name)? {
+                return Ok(loose::content(self.mode, &self.dir, &name)?);
+            }
+        }
+        let mut name = self.file_name(object.0, object.1);
+        name.insert(2, '/');
+        Ok(loose::content(self.mode, &self.objects, &name)?)
     }
 
     /// A directory for anything else; it goes away with the staging directory.

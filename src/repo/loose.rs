@@ -1,5 +1,5 @@
 //! Metadata of loose file objects, in each way a repository stores them. A directory and a name
-//! come in, owner, mode, link target, attributes and size go out. Never reads content.
+//! come in, owner, mode, link target, attributes and size go out; and its content, where it is asked for.
 
 use std::fs::File;
 use std::io::Read;
@@ -12,6 +12,7 @@ use rustix::io::Errno;
 use super::gvariant::{self, Xattrs};
 use super::object::FileMeta;
 use super::staging::StorageMode;
+use crate::sys::fs as sysfs;
 
 /// Largest attribute or list of names, bytes (Linux gives 64 KiB).
 const MAX_ATTRIBUTE: usize = 1 << 20;
@@ -89,8 +90,19 @@ fn archive(objects: &OwnedFd, name: &str, limit: usize) -> Result<(FileMeta, u64
     ))
 }
 
+/// Content of a regular file object; nothing of it is verified.
+pub fn content(mode: StorageMode, objects: &OwnedFd, name: &str) -> Result<Box<dyn Read + Send>> {
+    let file = sysfs::open_optional(objects, name)?;
+    let mut file = file.context("there is no such object")?;
+    if mode != StorageMode::Archive {
+        return Ok(Box::new(file));
+    }
+    skip_archive_header(&mut file, MAX_HEADER)?;
+    Ok(Box::new(flate2::read::DeflateDecoder::new(file)))
+}
+
 /// Goes to where the (deflated) content of an archive object begins.
-pub fn skip_archive_header(file: &mut File, limit: usize) -> Result<()> {
+fn skip_archive_header(file: &mut File, limit: usize) -> Result<()> {
     archive_header(file, limit).map(drop)
 }
 

@@ -10,6 +10,7 @@
 //! extensions/bowline/contents                   which object has a content (see `contents`)
 //! extensions/bowline/blobs/*                    what interrupted pulls have fetched (see `kept`)
 //! extensions/bowline/pruned                     how it was after the last prune (see `pruned`)
+//! extensions/bowline/records/*                  how to put layers together again (see `record`)
 //! ```
 
 mod alike;
@@ -38,6 +39,7 @@ mod object_file;
 mod open_dirs;
 mod pax;
 mod pruned;
+mod record;
 pub mod refs;
 mod selinux;
 mod staged;
@@ -46,7 +48,7 @@ mod store;
 mod system;
 mod tar_extensions;
 mod tar_sparse;
-mod tar_stream;
+pub mod tar_stream;
 mod transfer;
 mod tree;
 mod union;
@@ -57,6 +59,7 @@ pub use contents::ContentIndex;
 pub use error::LayerError;
 pub use gc::PruneReport;
 pub use object::ObjectKind;
+pub use record::{NoRecord, RebuildError};
 pub use store::{Repo, RepoUnsupported};
 pub use system::system_error_kind;
 pub use tar_stream::TarError;

@@ -5,6 +5,7 @@
 //! REPO/tmp/bowline-RANDOM/         one per pull, locked with flock for as long as it is in use
 //!     N/HEX.file HEX.dirtree ...   objects that layer N was the first to bring
 //!     N/big                        a file whose checksum is not known yet
+//!     N/record                     what it takes to put the layer together again
 //!     refs/N                       refs that move when their objects are durable
 //! ```
 //!
@@ -25,6 +26,7 @@ use rustix::fs::{Mode, Timespec, Timestamps};
 use super::alike::Alike;
 use super::layer_stage::{LayerStage, Objects};
 use super::object::ObjectKind;
+use super::record;
 use super::staged::{LayerNumber, ObjectName, Staged};
 use super::store::SharedLock;
 use crate::image::Digest;
@@ -187,6 +189,10 @@ impl Staging {
 
     fn publish_objects(&self, layer: LayerStage) -> io::Result<()> {
         let objects = layer.into_objects();
+        if let Some(diff_id) = &objects.record {
+            let staged = sysfs::open_dir(&self.dir, &objects.number.to_string())?;
+            record::publish(&self.repo, &staged, diff_id)?;
+        }
         // Commits last: one that is there with nothing below it would look damaged.
         for commits in [false, true] {
             let now = |(_, kind): &ObjectName| (*kind >= ObjectKind::Commit) == commits;

@@ -237,13 +237,15 @@ impl Repo {
     #[context("Opening file object {checksum}")]
     pub fn file_reader(&self, checksum: Digest) -> Result<Box<dyn Read + Send>> {
         let name = self.loose_path(checksum, ObjectKind::File);
+        loose::content(self.mode, &self.objects, &name)
+    }
+
+    /// The bytes of an object that is stored as it is: any but a file.
+    #[context("Opening object {checksum}")]
+    pub(super) fn plain_reader(&self, checksum: Digest, kind: ObjectKind) -> Result<Box<dyn Read>> {
+        let name = self.loose_path(checksum, kind);
         let file = sysfs::open_optional(&self.objects, &name)?;
-        let mut file = file.context("there is no such object")?;
-        if self.mode != StorageMode::Archive {
-            return Ok(Box::new(file));
-        }
-        loose::skip_archive_header(&mut file, loose::MAX_HEADER)?;
-        Ok(Box::new(flate2::read::DeflateDecoder::new(file)))
+        Ok(Box::new(file.context("there is no such object")?))
     }
 
     /// Whether the bytes of a file object give its name.

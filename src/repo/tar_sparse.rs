@@ -3,7 +3,7 @@
 //!
 //! Formats: GNU tar manual, "Storing Sparse Files".
 
-use std::io::{self, BufRead};
+use std::io::{self, BufRead, Read as _};
 
 use tar::{EntryType, Header};
 

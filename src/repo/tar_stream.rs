@@ -5,11 +5,12 @@
 //! Formats: POSIX pax(1), "ustar Interchange Format" and "pax Interchange Format"; GNU tar manual,
 //! "Storing Sparse Files". The reading of single header fields is the `tar` crate's.
 
-use std::io::{self, BufRead};
+use std::io::{self, BufRead, Read as _};
 
 use tar::{EntryType, Header};
 use thiserror::Error;
 
+use super::record::{Object, Tape, Taped};
 use super::tar_extensions::{Extensions, Piece};
 
 pub(super) const BLOCK: u64 = 512;
@@ -105,7 +106,9 @@ impl Entry {
 /// Reads entries off a stream.
 #[derive(Debug)]
 pub struct TarStream<R> {
-    pub(super) input: R,
+    pub(super) input: Taped<R>,
+    /// Where the content belongs that is left out of the record, if not one piece behind the other.
+    left_out: Option<Vec<Piece>>,
     entries: usize,
     /// Path of the entry before, for messages.
     pub(super) last: String,
@@ -121,10 +124,11 @@ pub struct TarStream<R> {
 }
 
 impl<R: BufRead> TarStream<R> {
-    /// Starts at the first header.
-    pub fn new(input: R) -> Self {
+    /// Starts at the first header, perhaps with a record of what is not the content of an object.
+    pub fn new(input: R, tape: Option<Tape>) -> Self {
         Self {
-            input,
+            input: Taped::new(input, tape),
+            left_out: None,
             entries: 0,
             last: "the beginning".into(),
             stored: 0,
@@ -201,13 +205,30 @@ impl<R: BufRead> TarStream<R> {
         Ok(Some(&data[..take]))
     }
 
-    /// Takes the rest of the stream after the last entry, so that digests cover all of it.
-    pub fn drain(mut self) -> Result<(), TarError> {
+    /// The content of the current entry goes into an object: [`Self::is_content_of`] tells into which.
+    pub fn leave_out(&mut self) {
+        if self.input.is_recording() {
+            self.consume_taken();
+            let whole = matches!(*self.pieces, [(0, length)] if length == self.size);
+            self.left_out = (!whole).then(|| self.pieces.iter().rev().copied().collect());
+            self.input.leave_out();
+        }
+    }
+
+    /// The content that was left out is the object's.
+    pub fn is_content_of(&mut self, object: Object) -> Result<(), TarError> {
+        self.consume_taken();
+        let pieces = self.left_out.take();
+        Ok(self.input.is_content_of(object, pieces.as_deref())?)
+    }
+
+    /// Takes the rest of the stream after the last entry, so that digests cover all of it. Gives the record.
+    pub fn drain(mut self) -> Result<Option<Tape>, TarError> {
         self.skip_rest()?;
         loop {
             let length = self.input.fill_buf()?.len();
             if length == 0 {
-                return Ok(());
+                return Ok(self.input.take_tape());
             }
             self.input.consume(length);
         }

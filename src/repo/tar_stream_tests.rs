@@ -11,7 +11,7 @@ use super::*;
 type Seen = (Entry, Vec<u8>);
 
 fn read_all(data: impl Read) -> Result<Vec<Seen>, TarError> {
-    let mut tar = TarStream::new(BufReader::with_capacity(700, data));
+    let mut tar = TarStream::new(BufReader::with_capacity(700, data), None);
     let mut seen = Vec::new();
     while let Some(entry) = tar.next_entry()? {
         let mut content = Vec::new();

@@ -18,6 +18,7 @@ mod registry;
 mod resolve;
 mod source;
 mod tar_index;
+mod web;
 
 pub use error::Error;
 pub use open::open;
@@ -25,3 +26,4 @@ pub use options::{HostPaths, SourceOptions};
 pub use registry::RegistrySource;
 pub use resolve::{fetch_config, resolve};
 pub use source::{Blob, ImageSource, RawManifest, Resolved};
+pub use web::open_url;

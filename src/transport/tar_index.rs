@@ -51,6 +51,11 @@ impl TarIndex {
             }
         };
         let (file, length) = open().map_err(|source| io_error(path, source))?;
+        Self::of(file, length, path)
+    }
+
+    /// Reads all headers of a file of `length` bytes; `path` names it in messages.
+    pub(super) fn of(file: File, length: u64, path: &str) -> Result<Self, Error> {
         let refused = |detail: String| Error::Refused {
             place: path.into(),
             detail,

@@ -5,7 +5,7 @@ use std::process::Command;
 use std::sync::Arc;
 
 use anyhow::Result;
-use bowline::image::{ImageReference, Transport, host_arch};
+use bowline::image::{Digest, ImageReference, Transport, host_arch};
 use bowline::progress::Silent;
 use bowline::pull::{self, Prepared, PullOptions, PullPlan};
 use bowline::repo::{ImageRecord, Repo};
@@ -89,10 +89,21 @@ impl Place {
     }
 
     pub fn run(&self, imgref: &ImageReference, plan: PullPlan) -> Result<ImageRecord> {
-        runtime().block_on(async {
+        let record = runtime().block_on(async {
             let source = transport::open(imgref, &SourceOptions::default()).await?;
             pull::run(&self.repo, Arc::from(source), plan, 3, Arc::new(Silent)).await
-        })
+        })?;
+        self.rebuild(&record);
+        Ok(record)
+    }
+
+    /// Puts every layer of a stored image together again: each is what it was.
+    pub fn rebuild(&self, record: &ImageRecord) {
+        for diff_id in &record.config.diff_ids {
+            let mut tar = Vec::new();
+            self.repo.rebuild_layer(diff_id, &mut tar).unwrap();
+            assert_eq!(Digest::of(&tar), *diff_id);
+        }
     }
 
     /// Runs `ostree --repo=…` and gives what it prints.

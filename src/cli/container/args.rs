@@ -24,6 +24,8 @@ pub enum ContainerCommand {
     /// Fetch the ostree commit in an image into a repository, and print its checksum
     #[command(visible_alias = "import")]
     Unencapsulate(UnencapsulateArgs),
+    /// Empty /run, /tmp, /var/tmp and /var/cache, which no host sees; for a step of a Containerfile
+    Commit(CommitArgs),
 }
 
 /// Arguments of `container lint`.
@@ -167,4 +169,12 @@ pub struct UnencapsulateArgs {
     /// How to fetch.
     #[command(flatten)]
     pub fetch: FetchArgs,
+}
+
+/// Arguments of `container commit`.
+#[derive(Debug, Args)]
+pub struct CommitArgs {
+    /// Root of the image's file system
+    #[arg(long, value_name = "DIR", default_value = "/")]
+    pub rootfs: PathBuf,
 }

@@ -9,9 +9,10 @@ mod unencapsulate;
 use anyhow::{Context as _, Result};
 use serde::Serialize;
 
-use self::args::{ContainerArgs, ContainerCommand, LintArgs};
+use self::args::{CommitArgs, ContainerArgs, ContainerCommand, LintArgs};
 use super::args::Format;
 use super::{Context, Outcome, UsageError};
+use crate::clean;
 use crate::lint::{self, CHECKS, Level, Report};
 
 /// Runs what was asked for.
@@ -20,6 +21,7 @@ pub fn run(args: &ContainerArgs, context: &Context) -> Result<Outcome> {
         ContainerCommand::Lint(args) => lint(args, context),
         ContainerCommand::Encapsulate(args) => encapsulate::run(args, context),
         ContainerCommand::Unencapsulate(args) => unencapsulate::run(args, context),
+        ContainerCommand::Commit(args) => commit(args, context),
     }
 }
 
@@ -42,6 +44,25 @@ fn lint(args: &LintArgs, context: &Context) -> Result<Outcome> {
     let report = lint::run(&args.rootfs, &args.skip)?;
     context.print(&format(args.format, render::report, &report)?)?;
     Ok(outcome(&report, args.fatal_warnings))
+}
+
+fn commit(args: &CommitArgs, context: &Context) -> Result<Outcome> {
+    if clean::is_booted(&args.rootfs)? {
+        let error = UsageError::new(format!("{} is a running system", args.rootfs.display()));
+        let hint =
+            "run this in a Containerfile, or name the root of an image's file system with --rootfs";
+        return Err(error.hint(hint).into());
+    }
+    let done = clean::run(&args.rootfs)?;
+    let kept = match done.mounts {
+        0 => String::new(),
+        mounts => format!("; left {mounts} mounts alone"),
+    };
+    context.say(&format!(
+        "Removed {} files and directories{kept}\n",
+        done.removed
+    ))?;
+    Ok(Outcome::Done)
 }
 
 fn is_check(name: &str) -> bool {

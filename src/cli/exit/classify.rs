@@ -21,12 +21,14 @@ use crate::deploy::outlook::way_out;
 use crate::image::{DigestError, LayoutError, ManifestError, ReferenceError};
 use crate::install::InstallError;
 use crate::pull::{NotEncapsulated, Unsuitable};
+use crate::reexport::ReexportError;
 use crate::repo::flatpak::FlatpakError;
-use crate::repo::{LayerError, RepoUnsupported, system_error_kind};
+use crate::repo::{LayerError, NoRecord, RepoUnsupported, system_error_kind};
 use crate::sys::tool::ToolMissing;
 use crate::sysroot::{OriginError, SysrootError};
 use crate::transport::Error as SourceError;
 use crate::trust::Denied;
+use crate::unpack::UnpackError;
 use crate::upgrade::KnownBad;
 
 const FREE_SPACE: &str =
@@ -45,7 +47,7 @@ const FORMS: &str = "write an image as host/name:tag, host/name@sha256:… or TR
 /// Sorts an error by the first error in its chain, outermost first, whose type says something.
 pub fn classify(error: &anyhow::Error) -> Verdict {
     let known = error.chain().find_map(|cause| {
-        let table: [fn(&(dyn StdError + 'static)) -> Option<Verdict>; 27] = [
+        let table: [fn(&(dyn StdError + 'static)) -> Option<Verdict>; 30] = [
             |e| e.downcast_ref().map(usage),
             |e| e.downcast_ref().map(interrupted),
             |e| e.downcast_ref().and_then(source),
@@ -67,6 +69,9 @@ pub fn classify(error: &anyhow::Error) -> Verdict {
             |e| e.downcast_ref().map(not_encapsulated),
             |e| e.downcast_ref().map(damaged),
             |e| e.downcast_ref().map(not_stored),
+            |e| e.downcast_ref().map(no_record),
+            |e| e.downcast_ref().map(reexport),
+            |e| e.downcast_ref().map(unpack),
             |e| e.downcast_ref().map(in_use),
             |e| e.downcast_ref().and_then(manifest),
             |e| e.downcast_ref().and_then(system),
@@ -406,6 +411,37 @@ fn not_stored(_: &NotStored) -> Verdict {
         Kind::Unexpected,
         "`bowline image list` shows what is stored",
     )
+}
+
+fn no_record(_: &NoRecord) -> Verdict {
+    Verdict::hint(
+        Kind::Unsupported,
+        "remove the image and pull it again, which keeps the record; or copy it from where it came \
+         from with `bowline image copy`",
+    )
+}
+
+fn reexport(error: &ReexportError) -> Verdict {
+    match error {
+        ReexportError::Config => Verdict::hint(
+            Kind::Unsupported,
+            "another program stored it: remove the image and pull it again",
+        ),
+        ReexportError::DiffId { .. } => Verdict::hint(
+            Kind::Unexpected,
+            "run `ostree fsck` on the repository; remove the image and pull it again",
+        ),
+    }
+}
+
+fn unpack(error: &UnpackError) -> Verdict {
+    match error {
+        UnpackError::NotEmpty(_) => {
+            Verdict::hint(Kind::Usage, "name a directory that is not there yet")
+        }
+        UnpackError::Entry { .. } => Verdict::hint(Kind::Network, UNUSABLE),
+        UnpackError::Mismatch(_) => Verdict::hint(Kind::Network, CORRUPT),
+    }
 }
 
 fn in_use(_: &InUse) -> Verdict {

@@ -3,6 +3,7 @@
 
 mod copy;
 mod pull;
+mod reexport;
 mod remove;
 mod report;
 mod show;
@@ -28,6 +29,7 @@ pub fn run(args: &ImageArgs, context: &Context) -> Result<Outcome> {
     let place = Place::new(args, context);
     match &args.command {
         ImageCommand::Copy(args) => copy::run(args, context)?,
+        ImageCommand::Reexport(args) => reexport::run(args, &place.repo, context)?,
         ImageCommand::Pull(args) => pull::run(args, &place.repo, context)?,
         ImageCommand::List(args) => show::list(args, &place.repo, context)?,
         ImageCommand::Inspect(args) => show::inspect(args, &place.repo, context)?,

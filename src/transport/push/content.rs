@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use bytes::Bytes;
+use bytes::{Buf as _, Bytes};
 use futures_util::StreamExt;
 use futures_util::stream::{self, BoxStream};
 use sha2::{Digest as _, Sha256};
@@ -82,6 +82,46 @@ pub(in crate::transport) fn chunks(
         Some((chunk, receiver))
     };
     stream::unfold(receiver, next).boxed()
+}
+
+/// A plain reader of a blob, for a thread that may wait. Must be made where asynchronous work runs.
+pub fn reader(blob: Blob, place: String) -> Box<dyn Read + Send> {
+    match blob {
+        Blob::Reader(reader) => reader,
+        blob @ Blob::Stream(_) => {
+            let mut stream = chunks(blob, place);
+            let (sender, receiver) = mpsc::channel(CHUNKS);
+            tokio::spawn(async move {
+                while let Some(chunk) = stream.next().await {
+                    if sender.send(chunk).await.is_err() {
+                        return;
+                    }
+                }
+            });
+            let chunk = Bytes::new();
+            Box::new(ChannelReader { receiver, chunk })
+        }
+    }
+}
+
+struct ChannelReader {
+    receiver: mpsc::Receiver<Result<Bytes, Error>>,
+    chunk: Bytes,
+}
+
+impl Read for ChannelReader {
+    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+        while self.chunk.is_empty() {
+            match self.receiver.blocking_recv() {
+                None => return Ok(0),
+                Some(Ok(chunk)) => self.chunk = chunk,
+                Some(Err(error)) => return Err(std::io::Error::other(error)),
+            }
+        }
+        let length = self.chunk.len().min(buffer.len());
+        self.chunk.copy_to_slice(&mut buffer[..length]);
+        Ok(length)
+    }
 }
 
 fn read_into(

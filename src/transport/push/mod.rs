@@ -22,7 +22,7 @@ use super::{Error, SourceOptions};
 use crate::image::{Digest, ImageReference, ReferenceError, RegistryName, Transport};
 use crate::transport::open::split_path;
 pub(super) use content::{Check, chunks};
-pub use content::{Content, Copied};
+pub use content::{Content, Copied, reader};
 pub use copy::{CopyPlan, Selection};
 
 /// A manifest or index on its way, byte for byte.

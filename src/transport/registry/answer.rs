@@ -33,7 +33,11 @@ pub(super) async fn read_body(
 }
 
 /// The failure behind an answer that is no success. `access` says which credentials were used.
-pub(super) async fn failure(mut response: Response, place: String, access: &str) -> Error {
+pub(in crate::transport) async fn failure(
+    mut response: Response,
+    place: String,
+    access: &str,
+) -> Error {
     let status = response.status();
     let retry_after = retry_after(&response);
     // What the registry says beside the status is a help, not a need: an unreadable body counts
@@ -122,15 +126,15 @@ pub(super) fn plain(text: &str) -> String {
 
 /// Whom a connection is for, and how long it may be silent: what its failures are told with.
 #[derive(Debug)]
-pub(super) struct Peer {
+pub(in crate::transport) struct Peer {
     /// The registry's host and port, which its certificate directory is named after.
-    pub(super) host: String,
-    pub(super) idle: Duration,
+    pub(in crate::transport) host: String,
+    pub(in crate::transport) idle: Duration,
 }
 
 impl Peer {
     /// A failure of the connection.
-    pub(super) fn broken(&self, error: &reqwest::Error, place: String) -> Error {
+    pub(in crate::transport) fn broken(&self, error: &reqwest::Error, place: String) -> Error {
         if let Some(error) = tls_error(error) {
             return Error::Refused {
                 detail: self.tls_words(error),

@@ -379,7 +379,7 @@ fn schemes(host: &str, insecure: bool) -> &'static [&'static str] {
     }
 }
 
-fn is_loopback(host: &str) -> bool {
+pub(in crate::transport) fn is_loopback(host: &str) -> bool {
     let bare = match host.strip_prefix('[') {
         Some(v6) => v6.split(']').next().unwrap_or_default(),
         None => host.split(':').next().unwrap_or_default(),
@@ -389,7 +389,7 @@ fn is_loopback(host: &str) -> bool {
 }
 
 /// `idle`: how long an answer may be silent, and how long it may take to begin.
-fn client(
+pub(in crate::transport) fn client(
     host: &str,
     insecure: bool,
     options: &SourceOptions,

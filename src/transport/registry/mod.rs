@@ -24,8 +24,11 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use async_trait::async_trait;
 use reqwest::header::CONTENT_TYPE;
 
+pub(super) use self::answer::{Peer, failure};
 use self::endpoint::{Ask, Endpoint};
-use self::retry::Budget;
+pub(super) use self::endpoint::{client, is_loopback};
+pub(super) use self::retry::Budget;
+pub(super) use self::token::place;
 pub(super) use self::upload::RegistrySink;
 use super::registries_conf::RegistriesConf;
 use super::{Blob, Error, ImageSource, RawManifest, SourceOptions};

@@ -9,13 +9,13 @@ use crate::transport::{Error, SourceOptions};
 
 /// Counts the retries of one request.
 #[derive(Debug)]
-pub(super) struct Budget<'a> {
+pub(in crate::transport) struct Budget<'a> {
     options: &'a SourceOptions,
     used: u32,
 }
 
 impl<'a> Budget<'a> {
-    pub(super) const fn new(options: &'a SourceOptions) -> Self {
+    pub(in crate::transport) const fn new(options: &'a SourceOptions) -> Self {
         Self { options, used: 0 }
     }
 
@@ -30,7 +30,7 @@ impl<'a> Budget<'a> {
     }
 
     /// Waits if another try may help; gives the error back if not.
-    pub(super) async fn pause(&mut self, error: Error) -> Result<(), Error> {
+    pub(in crate::transport) async fn pause(&mut self, error: Error) -> Result<(), Error> {
         let Error::Temporary {
             place,
             detail,

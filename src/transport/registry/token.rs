@@ -232,7 +232,7 @@ fn form_body<'a>(pairs: impl Iterator<Item = (&'static str, &'a str)>) -> String
 }
 
 /// A URL for messages: no user, no password, no query.
-pub(super) fn place(url: &Url) -> String {
+pub(in crate::transport) fn place(url: &Url) -> String {
     let port = url.port().map(|p| format!(":{p}")).unwrap_or_default();
     let host = url.host_str().unwrap_or_default();
     format!("{}://{host}{port}{}", url.scheme(), url.path())
