@@ -9,8 +9,8 @@ use clap_complete::Shell;
 use super::container::args::{ContainerArgs, ContainerCommand};
 use super::install::args::InstallArgs;
 use super::kargs::args::KargsArgs;
-use super::tar::args::TarArgs;
 use super::oci::args::{OciArgs, OciCommand};
+use super::tar::args::TarArgs;
 
 /// Keep an image-based Linux host up to date from a container registry.
 #[derive(Debug, Parser)]

@@ -46,11 +46,6 @@ impl Root {
         Ok(Self { fd, owners })
     }
 
-    /// The root itself.
-    pub(super) fn fd(&self) -> &OwnedFd {
-        &self.fd
-    }
-
     /// Opens a directory, links followed within the root.
     pub(super) fn dir(&self, path: &[OsString]) -> rustix::io::Result<OwnedFd> {
         let joined = join(path);

@@ -8,6 +8,7 @@ mod derived;
 mod encapsulated;
 mod hostile;
 mod promised;
+mod reexport;
 mod resumed;
 mod support;
 mod umoci;

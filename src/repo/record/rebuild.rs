@@ -62,7 +62,11 @@ impl Repo {
 }
 
 /// Writes the stream that a record is of.
-pub(super) fn rebuild(record: &File, open: Open<'_>, out: &mut dyn Write) -> Result<(), RebuildError> {
+pub(super) fn rebuild(
+    record: &File,
+    open: Open<'_>,
+    out: &mut dyn Write,
+) -> Result<(), RebuildError> {
     let (mut tokens, mut dropped) = parts(record).map_err(RebuildError::Record)?;
     while let Some(token) = tokens.next().map_err(RebuildError::Record)? {
         match token {
