@@ -70,7 +70,7 @@ fn layers_to_objects(criterion: &mut Criterion) -> Result<()> {
                 // Of a second layer of the same pull nothing would be written.
                 || repo.staging().expect("a staging directory"),
                 |staging| {
-                    let layer = import(&staging, (kind, Digest::of(&tar)), tar.as_slice())
+                    let layer = import(&staging, (kind, Digest::of(tar)), tar.as_slice())
                         .expect("an import");
                     (staging, layer)
                 },

@@ -13,3 +13,4 @@ mod proxy;
 mod push;
 mod ranges;
 mod tls;
+mod web;

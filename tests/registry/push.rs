@@ -216,3 +216,84 @@ async fn pushing_needs_credentials_where_the_registry_does() {
     let options = ["--src-tls-verify=false", "--src-creds=dummy:dummy-password"];
     skopeo_reads(&to, &scene.path("read"), &scene.image.digest(), &options);
 }
+
+/// Stands between a client and a registry, and closes the first `cuts` connections that have carried
+/// `after` bytes to the registry.
+struct Proxy {
+    host: String,
+    left: Arc<std::sync::atomic::AtomicUsize>,
+}
+
+impl Proxy {
+    fn start(registry: &str, cuts: usize, after: usize) -> Self {
+        use std::sync::atomic::AtomicUsize;
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let host = listener.local_addr().unwrap().to_string();
+        let left = Arc::new(AtomicUsize::new(cuts));
+        let (registry, counter) = (registry.to_owned(), left.clone());
+        std::thread::spawn(move || {
+            for client in listener.incoming().map_while(Result::ok) {
+                let (registry, counter) = (registry.clone(), counter.clone());
+                std::thread::spawn(move || connect(client, &registry, after, &counter));
+            }
+        });
+        Self { host, left }
+    }
+}
+
+fn connect(
+    mut client: std::net::TcpStream,
+    registry: &str,
+    after: usize,
+    left: &std::sync::atomic::AtomicUsize,
+) {
+    use std::io::{Read as _, Write as _};
+    use std::sync::atomic::Ordering;
+    let mut server = std::net::TcpStream::connect(registry).unwrap();
+    let (mut back, mut to) = (server.try_clone().unwrap(), client.try_clone().unwrap());
+    std::thread::spawn(move || std::io::copy(&mut back, &mut to));
+    let mut carried = 0;
+    let mut buffer = [0; 8 << 10];
+    while let Ok(count @ 1..) = client.read(&mut buffer) {
+        carried += count;
+        let cut = |n: usize| n.checked_sub(1);
+        let order = Ordering::SeqCst;
+        if carried > after && left.fetch_update(order, order, cut).is_ok() {
+            break;
+        }
+        if server.write_all(&buffer[..count]).is_err() {
+            break;
+        }
+    }
+    // Both may be closed already.
+    let _ = client.shutdown(std::net::Shutdown::Both);
+    let _ = server.shutdown(std::net::Shutdown::Both);
+}
+
+#[tokio::test]
+async fn an_upload_that_breaks_off_begins_again() {
+    if missing(&["docker-registry"]) {
+        return;
+    }
+    let bench = Bench::new();
+    let daemon = Daemon::start(bench.root.path(), json!({}), json!({}));
+    let blob: Vec<u8> = (0..3_000_000u32).map(|n| (n * 7 % 251) as u8).collect();
+    let file = bench.root.path().join("blob");
+    std::fs::write(&file, &blob).unwrap();
+    let digest = Digest::of(&blob);
+    for (cuts, succeeds) in [(2, true), (100, false)] {
+        let proxy = Proxy::start(&daemon.host, cuts, 1_000_000);
+        let to = format!("docker://{}/ns/cut{cuts}:1", proxy.host);
+        let to = to.parse().unwrap();
+        let destination = Destination::open(&to, &options(&bench, &[])).await.unwrap();
+        let size = blob.len() as u64;
+        let result = destination.put_blob(&digest, size, &file).await;
+        assert_eq!(result.is_ok(), succeeds, "{result:?}");
+        let temporary = |e: &Error| matches!(e, Error::Temporary { .. });
+        assert!(result.as_ref().err().is_none_or(temporary), "{result:?}");
+        // One try and two more.
+        let cut = cuts - proxy.left.load(std::sync::atomic::Ordering::SeqCst);
+        assert_eq!(cut, if succeeds { 2 } else { 3 });
+        assert_eq!(destination.has_blob(&digest, size).await.unwrap(), succeeds);
+    }
+}
