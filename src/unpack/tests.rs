@@ -84,7 +84,9 @@ fn lines(layers: &[&str]) -> ImageBuilder {
 }
 
 /// One header: type flag, path, link.
-fn raw(entries: &[(u8, &str, &str)]) -> ImageBuilder {
+type Raw<'a> = (u8, &'a str, &'a str);
+
+fn raw(entries: &[Raw]) -> ImageBuilder {
     let mut tar = Tar::new(Vec::new(), Dialect::Gnu);
     for (flag, path, link) in entries {
         let mut header = Header::new(path, *flag);
@@ -219,7 +221,7 @@ fn sparse_files_stay_sparse_and_devices_stay_away() {
 fn attempts_to_get_out_fail_or_stay_inside() {
     let outside = |scene: &Scene| scene.temp.path().join("outside").display().to_string();
     // What is refused, and what is taken but stays inside.
-    let table: [(&[(u8, &str, &str)], bool); 15] = [
+    let table: [(&[Raw], bool); 15] = [
         (&[(b'0', "../outside/secret", "")], false),
         (&[(b'0', "a/../../outside/secret", "")], false),
         (&[(b'0', "/OUT/secret", "")], true),
