@@ -18,7 +18,7 @@ const FLOORS: [&[&str]; 9] = [
         "packages",
     ],
     &[
-        "pull", "reexport", "unpack", "sysroot", "health", "lint", "build",
+        "pull", "reexport", "unpack", "clean", "sysroot", "health", "lint", "build",
     ],
     &["host", "deploy"],
     &["upgrade", "install", "unattended"],
@@ -87,7 +87,7 @@ fn collect(dir: &Path, files: &mut Vec<PathBuf>) {
 
 /// The text without comments and without what stands from an inline test module on.
 fn production(text: &str) -> String {
-    let lines = text.lines().take_while(|l| !l.starts_with("mod tests {"));
+    let lines = text.lines().take_while(|l| !l.ends_with("mod tests {"));
     let code = lines.filter(|l| !l.trim_start().starts_with("//"));
     code.collect::<Vec<_>>().join("\n")
 }
