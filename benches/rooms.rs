@@ -70,7 +70,7 @@ fn layers_to_objects(criterion: &mut Criterion) -> Result<()> {
                 // Of a second layer of the same pull nothing would be written.
                 || repo.staging().expect("a staging directory"),
                 |staging| {
-                    let layer = import(&staging, (kind, Digest::of(tar)), tar.as_slice())
+                    let layer = import(&staging, (kind, Some(Digest::of(tar))), tar.as_slice())
                         .expect("an import");
                     (staging, layer)
                 },
@@ -166,7 +166,7 @@ fn imported(repo: &Repo, image: &ImageBuilder) -> Result<LayerCommits> {
             _ => LayerKind::Derived,
         };
         let tar = layer.recompressed(Compression::None)?.blob;
-        let layer = import(&staging, (kind, Digest::of(&tar)), tar.as_slice())?;
+        let layer = import(&staging, (kind, Some(Digest::of(&tar))), tar.as_slice())?;
         let rules = path_rules(repo, commits.base.as_deref())?;
         let finished = layer.finish(rules)?;
         let commit = finished.commit.clone();

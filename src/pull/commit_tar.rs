@@ -17,7 +17,8 @@ use crate::repo::layer::{PathRules, import};
 /// finishes the work.
 pub fn import_commit(repo: &Repo, input: impl BufRead, write_ref: Option<&str>) -> Result<String> {
     let staging = repo.staging()?;
-    let layer = import(&staging, LayerKind::Base, input).context("Reading the tar stream")?;
+    let layer =
+        import(&staging, (LayerKind::Base, None), input).context("Reading the tar stream")?;
     let layer = layer.finish(PathRules::default())?;
     let commit = layer.commit;
     if !is_whole(repo, &commit)? {

@@ -75,7 +75,7 @@ fn read_layer(staging: &Staging, layer: &Layer, blob: &mut impl BufRead) -> Resu
 pub fn import_tar(staging: &Staging, layer: &Layer, tar: impl Read) -> Result<ImportedLayer> {
     let tar = VerifyingReader::expecting(tar, layer.diff_id, None);
     let mut tar = BufReader::with_capacity(TAR_BUFFER, tar);
-    let imported = import(staging, (layer.kind, layer.diff_id), &mut tar)?;
+    let imported = import(staging, (layer.kind, Some(layer.diff_id)), &mut tar)?;
     match tar.into_inner().finish() {
         Ok(_) => Ok(imported),
         Err(VerifyError::Digest { expected, found }) => {

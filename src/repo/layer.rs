@@ -47,19 +47,19 @@ pub struct FinishedLayer {
     pub commit: String,
 }
 
-/// Reads a layer off its (uncompressed) stream, and keeps under `diff_id` what it takes to put the stream
-/// together again.
+/// Reads a layer off its (uncompressed) stream. Where `diff_id` is given, what it takes to put the stream
+/// together again is kept under it.
 pub fn import(
     staging: &Staging,
-    (kind, diff_id): (LayerKind, Digest),
+    (kind, diff_id): (LayerKind, Option<Digest>),
     input: impl BufRead,
 ) -> Result<ImportedLayer> {
     let mut stage = staging
         .layer()
         .context("Making a place for the layer's objects")?;
-    let tape = stage.begin_record(diff_id);
-    let tape = tape.context("Beginning the layer's record")?;
-    let tar = TarStream::new(input, Some(tape));
+    let tape = diff_id.map(|diff_id| stage.begin_record(diff_id));
+    let tape = tape.transpose().context("Beginning the layer's record")?;
+    let tar = TarStream::new(input, tape);
     let (content, record) = match kind {
         LayerKind::Base => {
             let layer = import_ostree::import(tar, OstreeLayerKind::Base, &mut stage)?;
