@@ -22,7 +22,7 @@ packages() {
 	demo) echo mmdebstrap skopeo zstd e2fsprogs ;;
 	image) echo mmdebstrap buildah netavark binutils zstd e2fsprogs ;;
 	test)
-		echo systemd ostree skopeo umoci buildah netavark flatpak attr openssl apache2-utils zstd libzstd-dev libssl-dev shellcheck strace \
+		echo systemd ostree skopeo gnupg python3 umoci buildah netavark flatpak attr openssl apache2-utils zstd libzstd-dev libssl-dev shellcheck strace \
 			e2fsprogs btrfs-progs xfsprogs dosfstools mtools fdisk grub-common grub-pc-bin grub-efi-amd64-bin systemd-boot-efi ;;
 	boot-test) echo qemu-system-x86 qemu-utils seabios ovmf skopeo buildah netavark ostree dosfstools mtools e2fsprogs fdisk ;;
 	bench) echo ostree skopeo podman buildah netavark mmdebstrap zstd e2fsprogs iproute2 libzstd-dev libssl-dev ;;

@@ -3,7 +3,7 @@
 //! only in where the reference comes from.
 //!
 //! ```text
-//! read host -> open source -> resolve, plan the pull -> policy -> pull -> plan the deployment
+//! read host -> open source -> resolve -> policy -> plan the pull -> pull -> plan the deployment
 //!           -> deploy or stage -> clean up
 //! ```
 //!
@@ -23,13 +23,12 @@ use crate::health::BadImage;
 use crate::host;
 use crate::image::{Digest, ImageConfig, Manifest, OstreeImageReference};
 use crate::progress::{Event, Phase};
-use crate::pull::{self, Prepared, PullOptions, Unsuitable};
+use crate::pull::{self, Accepted, Prepared, PullOptions, Unsuitable};
 use crate::repo::{ImageRecord, Repo};
 use crate::sysroot::{
     self, CachedUpdate, Deployment, Fate, LockedSysroot, Slot, Sysroot, SysrootError,
 };
 use crate::transport::{self, ImageSource};
-use crate::trust;
 
 mod report;
 
@@ -97,6 +96,7 @@ async fn walk(sysroot: &LockedSysroot, request: &Request) -> Result<Report> {
             (record, cost)
         }
     };
+    let vouched = prepared.accepted.note(&repo, &record)?;
     let summary = Summary::of_record(&image, &record);
     if request.download_only {
         return Ok(Report::Downloaded { summary, cost });
@@ -113,10 +113,12 @@ async fn walk(sysroot: &LockedSysroot, request: &Request) -> Result<Report> {
                 slot,
             })
         }
-        Ok(Decision::Deploy(plan)) => match known_bad(sysroot, request, summary.digest)? {
+        Ok(Decision::Deploy(mut plan)) => match known_bad(sysroot, request, summary.digest)? {
             Some(bad) => Ok(Report::KnownBad { summary, bad }),
             None => {
                 check_proven(sysroot, request)?;
+                prepared.accepted.require_sound(&repo, &record)?;
+                plan.origin.set_vouched(&vouched);
                 deploy(sysroot, request, summary, cost, plan)
             }
         },
@@ -244,10 +246,11 @@ pub fn image(
 
 struct Resolved {
     source: Arc<dyn ImageSource>,
+    accepted: Accepted,
     state: Prepared,
 }
 
-/// Resolves the image, insists that this host can use it, and asks the signature policy.
+/// Resolves the image, asks the signature policy, and insists that this host can use it.
 async fn prepare(repo: &Repo, image: &OstreeImageReference, request: &Request) -> Result<Resolved> {
     request.progress.event(Event::Phase(Phase::Resolve));
     let source = transport::open(&image.imgref, &request.source).await;
@@ -256,15 +259,13 @@ async fn prepare(repo: &Repo, image: &OstreeImageReference, request: &Request) -
         arch: request.arch.clone(),
         require_bootable: true,
     };
-    let state = pull::prepare(repo, &*source, &image.imgref, &options).await?;
-    let manifest = match &state {
-        Prepared::Unchanged(record) => &record.manifest,
-        Prepared::Ready(plan) => &plan.manifest,
-    };
-    let verdict = trust::check(image, manifest, &request.policy)?;
-    tracing::info!("{} is accepted unverified: {verdict}", image.imgref);
-    let source = Arc::from(source);
-    Ok(Resolved { source, state })
+    let accepted = pull::accept(&*source, image, &request.arch, &request.rules).await?;
+    let state = pull::prepare(repo, &*source, &accepted, &options).await?;
+    Ok(Resolved {
+        source: Arc::from(source),
+        accepted,
+        state,
+    })
 }
 
 fn check_arch(

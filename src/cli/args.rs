@@ -71,7 +71,7 @@ pub enum Command {
     Image(ImageArgs),
     /// Install an image to a disk or a file system
     Install(InstallArgs),
-    /// Make images and check them while they are built
+    /// Make images, check them while they are built, or say what their signatures are worth
     Container(ContainerArgs),
     /// Write an ostree commit as a tar archive, and read it back
     Tar(TarArgs),

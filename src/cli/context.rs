@@ -25,10 +25,11 @@ use super::render_bars::BarSink;
 use super::render_json::JsonSink;
 use super::render_lines::LineSink;
 use super::{output, progress_fd};
+use crate::config;
 use crate::image::{host_arch, normalize_arch};
 use crate::progress::{Event, ProgressSink};
 use crate::transport::{HostPaths, SourceOptions};
-use crate::trust::PolicyPaths;
+use crate::trust::{PolicyPaths, Rules};
 
 /// How long blocking work may take to end after a signal before the program leaves it.
 const GRACE: Duration = Duration::from_secs(5);
@@ -267,14 +268,19 @@ impl Context {
         args.arch.as_deref().map_or_else(host_arch, normalize_arch)
     }
 
-    /// Where policy.json may be.
-    pub fn policy_paths(&self) -> PolicyPaths {
+    /// By which rules images are judged here. Broken settings are an error: they may say something
+    /// about it.
+    pub fn trust_rules(&self) -> Result<Rules> {
         let config = self.environment.host_paths().config_home();
-        PolicyPaths {
+        let policy = PolicyPaths {
             explicit: self.environment.policy.clone(),
             user: config.map(|dir| dir.join("containers/policy.json")),
             ..PolicyPaths::default()
-        }
+        };
+        Ok(Rules {
+            policy,
+            unsigned_layers: config::load(&self.sysroot)?.trust.unsigned_layers,
+        })
     }
 
     /// Runs `work` to its end, or drops it at SIGINT or SIGTERM and returns [`Interrupted`].

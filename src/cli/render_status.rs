@@ -125,6 +125,7 @@ fn facts(entry: &BootEntry) -> Vec<(&'static str, String)> {
         facts.push(("Commit", commit));
         facts.push(("Stateroot", ostree.stateroot.clone()));
     }
+    facts.extend(verified(entry));
     if let Some(Transfer { fetched, reused }) = entry.transfer {
         let (fetched, reused) = (text::bytes(fetched), text::bytes(reused));
         facts.push(("Fetched", format!("{fetched}, {reused} reused")));
@@ -134,6 +135,21 @@ fn facts(entry: &BootEntry) -> Vec<(&'static str, String)> {
         facts.push(("Updatable", why.into()));
     }
     facts
+}
+
+/// Who vouched for the image, one line each. That nobody had to is said plainly.
+fn verified(entry: &BootEntry) -> Vec<(&'static str, String)> {
+    let by = entry.verified.as_deref().unwrap_or_default();
+    let follows = entry
+        .image
+        .as_ref()
+        .and_then(|i| i.image.signature.as_ref());
+    match (by, follows) {
+        ([], Some(Signature::Insecure)) => {
+            vec![("Verified", "no: it follows an unverified reference".into())]
+        }
+        (by, _) => by.iter().map(|by| ("Verified", by.to_string())).collect(),
+    }
 }
 
 fn update(entry: &BootEntry) -> Option<(&'static str, String)> {
@@ -191,6 +207,7 @@ mod tests {
             incompatible: false,
             pinned: false,
             store: None,
+            verified: None,
             transfer: Some(Transfer {
                 fetched: 481_000,
                 reused: 2_600_000,

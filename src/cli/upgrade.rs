@@ -149,7 +149,7 @@ fn request(sysroot: &Sysroot, wanted: &Wanted<'_>, context: &Context) -> Result<
         arch: context.arch(wanted.fetch),
         jobs: usize::try_from(wanted.fetch.jobs)?,
         source: context.source_options(wanted.fetch, progress.clone()),
-        policy: context.policy_paths(),
+        rules: context.trust_rules()?,
         progress,
         announce: announcer(wanted.mode.format, context),
     })

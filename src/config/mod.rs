@@ -24,7 +24,7 @@ use fn_error_context::context;
 
 pub use error::ConfigError;
 pub use install::InstallConfig;
-pub use settings::{Demand, Health, Settings, Update, Willing};
+pub use settings::{Demand, Health, Settings, Trust, Update, Willing};
 
 use crate::sys::tree::{DirTree, FileTree};
 

@@ -31,6 +31,24 @@ pub struct Settings {
     pub update: Update,
     /// Health of a new deployment.
     pub health: Health,
+    /// What counts as signed.
+    pub trust: Trust,
+}
+
+/// What counts as signed.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Trust {
+    /// Whether layers that nobody vouches for may lie on an ostree commit that a remote vouches for.
+    pub unsigned_layers: bool,
+}
+
+/// Whether layers without a signature are run. No yes or no: whoever accepts them has to write out
+/// what that means.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+enum UnsignedLayers {
+    Refuse,
+    RunCodeThatNobodySigned,
 }
 
 /// How unattended updates behave.
@@ -123,6 +141,17 @@ impl Default for Health {
 pub(super) struct SettingsFile {
     update: Option<UpdateFile>,
     health: Option<HealthFile>,
+    trust: Option<TrustFile>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(
+    deny_unknown_fields,
+    rename_all = "kebab-case",
+    expecting = "a mapping of settings"
+)]
+struct TrustFile {
+    unsigned_layers_on_signed_base: Option<UnsignedLayers>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -163,6 +192,9 @@ impl Settings {
         }
         if let Some(health) = file.health {
             self.health.apply(health);
+        }
+        if let Some(layers) = file.trust.and_then(|t| t.unsigned_layers_on_signed_base) {
+            self.trust.unsigned_layers = layers == UnsignedLayers::RunCodeThatNobodySigned;
         }
     }
 }

@@ -53,6 +53,7 @@ fn later_files_win_key_by_key() {
             free_space: [("/var".to_owned(), 1 << 30)].into(),
             ..Health::default()
         },
+        trust: Trust::default(),
     };
     assert_eq!(load(dir.path()).unwrap(), expected);
 }
@@ -78,7 +79,7 @@ fn mistakes_name_file_line_and_what_is_allowed() {
         ),
         (
             "\nupdates: {}\n",
-            ":2: unknown field `updates`, expected `update` or `health` at line 2 column 1",
+            ":2: unknown field `updates`, expected one of `update`, `health`, `trust` at line 2 column 1",
         ),
         (
             "update:\n  apply: 3\n",

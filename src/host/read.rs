@@ -113,6 +113,7 @@ fn entry(sysroot: &Sysroot, repo: &Repo, deployment: &Deployment) -> BootEntry {
             fetched: cost.fetched,
             reused: cost.reused,
         }),
+        verified: deployment.origin.vouched(),
         cached_update: cached.filter(|update| Some(&update.image_digest) != deployed.as_ref()),
         incompatible: deployment.origin.has_local_changes(),
         pinned: deployment.pinned,

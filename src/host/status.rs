@@ -9,6 +9,7 @@ use serde::Serialize;
 use super::NotApplied;
 use super::boots::Health;
 use crate::image::{OstreeImageReference, SignatureSource};
+use crate::trust::VerifiedBy;
 
 /// The schema that the status follows.
 pub const API_VERSION: &str = "org.containers.bootc/v1";
@@ -128,6 +129,10 @@ pub struct BootEntry {
     pub pinned: bool,
     /// How its image is stored.
     pub store: Option<Store>,
+    /// Who vouched for its image when it was deployed, none where nobody did; absent where that was not
+    /// recorded.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub verified: Option<Vec<VerifiedBy>>,
     /// What pulling its image cost; absent where that is not known.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub transfer: Option<Transfer>,

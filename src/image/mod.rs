@@ -10,6 +10,7 @@ mod manifest;
 mod platform;
 mod reference;
 mod registry_name;
+mod signature;
 #[cfg(test)]
 pub(crate) mod vectors;
 mod verify;
@@ -27,4 +28,5 @@ pub use reference::{
     ImageReference, OstreeImageReference, ReferenceError, SignatureSource, Transport,
 };
 pub use registry_name::RegistryName;
+pub use signature::{SignatureContent, StoredSignature};
 pub use verify::{VerifyError, VerifyingReader};

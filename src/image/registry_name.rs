@@ -35,6 +35,25 @@ impl RegistryName {
         }
     }
 
+    /// The name and what it belongs to, the nearest first: the image, its repository, the namespaces
+    /// above, the host, and wildcards for its domains (containers-policy.json(5), "docker:";
+    /// containers-registries.d(5)).
+    pub fn scopes(&self) -> Vec<String> {
+        let mut scopes = vec![self.to_string()];
+        let mut rest = format!("{}/{}", self.host, self.repository);
+        scopes.push(rest.clone());
+        while let Some((namespace, _)) = rest.rsplit_once('/') {
+            rest = namespace.to_owned();
+            scopes.push(rest.clone());
+        }
+        let mut domain = self.host.split(':').next().unwrap_or_default();
+        while let Some((_, parent)) = domain.split_once('.') {
+            scopes.push(format!("*.{parent}"));
+            domain = parent;
+        }
+        scopes
+    }
+
     /// Whether `text` begins with a host: a dot, a port or `localhost` tells.
     pub fn has_host(text: &str) -> bool {
         text.split_once('/').is_some_and(|(host, _)| is_host(host))

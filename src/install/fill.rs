@@ -13,13 +13,12 @@ use super::{InstallError, bootupd, choice};
 use crate::boot::{BootSetup, Bootloader};
 use crate::config::InstallConfig;
 use crate::deploy::{self, Decision, Wish};
-use crate::image::SignatureSource;
 use crate::progress::{Event, Phase};
-use crate::pull::{self, Prepared, PullOptions};
+use crate::pull::{self, Accepted, Prepared, PullOptions};
 use crate::repo::{ImageRecord, Repo};
 use crate::sysroot::{DeploymentId, LockedSysroot};
 use crate::transport::{self, ImageSource};
-use crate::trust;
+use crate::trust::VerifiedBy;
 
 /// Settings of the repository in an installed system: boot loader entries are ours or read by
 /// a static configuration, never made by a generator of the system; paths in them count from the
@@ -35,6 +34,10 @@ const REPO_CONFIG: [(&str, &str); 3] = [
 pub struct Fetched {
     /// What the repository knows of it.
     pub record: ImageRecord,
+    /// Why it may be used.
+    accepted: Accepted,
+    /// Who vouches for it.
+    vouched: Vec<VerifiedBy>,
 }
 
 /// A deployed system.
@@ -53,8 +56,7 @@ pub struct Deployed {
 pub async fn look(wanted: &Wanted) -> Result<()> {
     wanted.progress.event(Event::Phase(Phase::Resolve));
     let source = open(wanted).await?;
-    let found = transport::resolve(&*source, &wanted.arch).await?;
-    trust::check(&wanted.image, &found.manifest, &wanted.policy)?;
+    pull::accept(&*source, &wanted.image, &wanted.arch, &wanted.rules).await?;
     Ok(())
 }
 
@@ -70,19 +72,13 @@ pub async fn fetch(sysroot: &LockedSysroot, wanted: &Wanted) -> Result<Fetched> 
     wanted.progress.event(Event::Phase(Phase::Resolve));
     deploy::preflight(&sysroot.deployments()?, wanted.stateroot.as_deref())?;
     let repo = sysroot.repo()?;
-    let imgref = &wanted.image.imgref;
     let source = open(wanted).await?;
     let options = PullOptions {
         arch: wanted.arch.clone(),
         require_bootable: true,
     };
-    let state = pull::prepare(&repo, &*source, imgref, &options).await?;
-    let manifest = match &state {
-        Prepared::Unchanged(record) => &record.manifest,
-        Prepared::Ready(plan) => &plan.manifest,
-    };
-    let verdict = trust::check(&wanted.image, manifest, &wanted.policy)?;
-    tracing::info!("{imgref} is accepted unverified: {verdict}");
+    let accepted = pull::accept(&*source, &wanted.image, &wanted.arch, &wanted.rules).await?;
+    let state = pull::prepare(&repo, &*source, &accepted, &options).await?;
     let record = match state {
         Prepared::Unchanged(record) => *record,
         Prepared::Ready(mut plan) => {
@@ -91,7 +87,13 @@ pub async fn fetch(sysroot: &LockedSysroot, wanted: &Wanted) -> Result<Fetched> 
             pull::run(&repo, Arc::from(source), *plan, jobs, progress).await?
         }
     };
-    Ok(Fetched { record })
+    let vouched = accepted.note(&repo, &record)?;
+    accepted.require_sound(&repo, &record)?;
+    Ok(Fetched {
+        record,
+        accepted,
+        vouched,
+    })
 }
 
 /// Drops what an earlier run fetched for another image.
@@ -120,9 +122,7 @@ pub fn config(
     let config = InstallConfig::load(&tree, &wanted.arch).map_err(InstallError::of_image_file)?;
     config.check()?;
     if config.enforce_container_sigpolicy == Some(true) {
-        let mut image = wanted.image.clone();
-        image.sigverify = SignatureSource::ContainerPolicy;
-        trust::check(&image, &fetched.record.manifest, &wanted.policy)?;
+        fetched.accepted.require_policy_signature()?;
     }
     Ok(config)
 }
@@ -165,6 +165,7 @@ pub fn deploy(
         return Err(InstallError::Options(taken).into());
     };
     plan.origin = plan.origin.following(&wanted.target_image);
+    plan.origin.set_vouched(&fetched.vouched);
     let id = deploy::carry_out(sysroot, &plan)?;
     // Also names the refs that hold the deployment's commit.
     sysroot.clean_deployments()?;

@@ -12,7 +12,7 @@ use crate::image::{Digest, OstreeImageReference};
 use crate::progress::ProgressSink;
 use crate::sysroot::DeploymentId;
 use crate::transport::SourceOptions;
-use crate::trust::PolicyPaths;
+use crate::trust::Rules;
 
 /// The system that is installed, wherever to.
 #[derive(Clone)]
@@ -39,8 +39,8 @@ pub struct Wanted {
     pub jobs: usize,
     /// How to reach the image.
     pub source: SourceOptions,
-    /// Where the signature policy is.
-    pub policy: PolicyPaths,
+    /// By which rules the image is judged.
+    pub rules: Rules,
     /// Hears what happens.
     pub progress: Arc<dyn ProgressSink>,
 }

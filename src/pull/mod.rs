@@ -1,7 +1,8 @@
-//! From a resolved manifest to a merge commit in the repository: plan, fetch, import, merge. A
-//! source and a repository come in, an image record goes out. Never deploys, never decides about
-//! signatures.
+//! From a reference to a merge commit in the repository: resolve, ask the policy, plan, fetch, import,
+//! merge. A source, rules and a repository come in, an image record goes out. Never deploys, and never
+//! fetches anything of an image that has not been accepted.
 
+mod accept;
 mod chunked;
 mod commit_tar;
 mod fetch;
@@ -15,6 +16,7 @@ mod steps;
 mod stream;
 mod unencapsulate;
 
+pub use accept::{Accepted, accept, accept_copy, judge, noted};
 pub use commit_tar::import_commit;
 pub use import::LayerFailure;
 pub use plan::{LayerState, PlannedLayer, PullPlan};

@@ -117,6 +117,8 @@ pub struct PullPlan {
     pub config: ImageConfig,
     /// Its layers in order, never empty.
     pub layers: Vec<PlannedLayer>,
+    /// The ostree remote that must vouch for the commit inside, before anything is written.
+    pub remote: Option<String>,
 }
 
 impl PullPlan {
@@ -151,6 +153,7 @@ impl PullPlan {
             manifest,
             config,
             layers,
+            remote: None,
         })
     }
 

@@ -1,5 +1,5 @@
-//! From a reference to a plan, at the cost of one small request when nothing is new. A source and
-//! a repository come in; either "nothing to do" or a plan goes out. Writes nothing into the
+//! From an accepted image to a plan, at no further cost when nothing is new. A source and a repository
+//! come in; either "nothing to do" or a plan goes out. Writes nothing into the
 //! repository but the index of its content.
 
 use std::sync::Arc;
@@ -7,6 +7,7 @@ use std::sync::Arc;
 use anyhow::{Context, Result};
 use thiserror::Error;
 
+use super::accept::Accepted;
 use super::chunked;
 use super::plan::{PlannedLayer, PullPlan};
 use crate::image::{Chunked, ImageConfig, ImageReference, LayerKind};
@@ -14,7 +15,7 @@ use crate::progress::ProgressSink;
 use crate::repo::layer::path_rules;
 use crate::repo::{ImageRecord, Repo};
 use crate::sys::amount::bytes;
-use crate::transport::{ImageSource, fetch_config, resolve};
+use crate::transport::{ImageSource, fetch_config};
 
 /// What a pull is asked to be.
 #[derive(Debug, Clone)]
@@ -71,17 +72,14 @@ pub enum Prepared {
     Ready(Box<PullPlan>),
 }
 
-/// Asks the source what the reference means now and plans the pull.
+/// Finds out what is missing of an image that was accepted, and plans the pull.
 pub async fn prepare(
     repo: &Repo,
     source: &dyn ImageSource,
-    imgref: &ImageReference,
+    accepted: &Accepted,
     options: &PullOptions,
 ) -> Result<Prepared> {
-    let resolved = resolve(source, &options.arch).await;
-    let manifest = resolved
-        .with_context(|| format!("Resolving {imgref}"))?
-        .manifest;
+    let (imgref, manifest) = (accepted.imgref(), accepted.manifest().clone());
     let previous = repo.image(imgref)?;
     // What `ostree fsck --delete` has taken something from is to be pulled again.
     let whole = previous
@@ -93,13 +91,17 @@ pub async fn prepare(
     if let Some(image) = here.filter(|p| p.manifest_digest == manifest.digest()) {
         // It may have been pulled for another architecture, or without a look at whether it boots.
         check(imgref, &image.config, options)?;
+        accepted.vouched(repo, image)?;
         return Ok(Prepared::Unchanged(Box::new(image.clone())));
     }
     let config = fetch_config(source, &manifest).await;
     let config = config.with_context(|| format!("Fetching the config of {imgref}"))?;
     check(imgref, &config, options)?;
-    // The image ID: a manifest that only differs in compression is the same image.
-    let same_id = |p: &&ImageRecord| p.manifest.config.digest == manifest.config.digest;
+    // The image ID: a manifest that only differs in compression is the same image. A signature is of
+    // one manifest, which is then the one to store.
+    let same_id = |p: &&ImageRecord| {
+        p.manifest.config.digest == manifest.config.digest && !accepted.is_signed()
+    };
     if let Some(image) = here.filter(same_id) {
         return Ok(Prepared::Unchanged(Box::new(image.clone())));
     }
@@ -109,6 +111,8 @@ pub async fn prepare(
     if !filters(repo, &plan)? {
         plan.refetch_filtered(&inventory);
     }
+    accepted.check_plan(repo, &plan)?;
+    plan.remote = accepted.remote().map(str::to_owned);
     // Of layers with a table of contents little may be missing.
     let listed = plan.missing().filter(|layer| Chunked::of(layer).is_some());
     let listed: u64 = listed.filter_map(|layer| layer.descriptor.size).sum();

@@ -25,7 +25,7 @@ use crate::repo::kept::KeptBlobs;
 use crate::repo::layer::{FinishedLayer, ImportedLayer, PathRules, path_rules};
 use crate::repo::merge::{DerivedCommit, LayerCommits, merge, verify_complete};
 use crate::repo::staging::Staging;
-use crate::repo::{ImageRecord, ObjectKind, Repo, Transfer, refs};
+use crate::repo::{CommitCheck, ImageRecord, ObjectKind, Repo, Transfer, refs};
 use crate::transport::ImageSource;
 
 /// Publish when so many bytes wait, or after so long: what an interruption costs.
@@ -156,7 +156,11 @@ impl Pull {
         mut plan: PullPlan,
         progress: Arc<dyn ProgressSink>,
     ) -> Result<Self> {
-        let staging = Arc::new(repo.staging()?);
+        let mut staging = repo.staging()?;
+        if let Some(remote) = &plan.remote {
+            staging = staging.checking(CommitCheck::new(repo, remote)?);
+        }
+        let staging = Arc::new(staging);
         // Somebody may have pruned between the planning and the lock.
         for layer in &mut plan.layers {
             let commit = layer.commit().map(Digest::from_hex).transpose()?;
@@ -220,7 +224,7 @@ impl Pull {
         let mut running = JoinSet::new();
         let mut failed: Option<LayerFailure> = None;
         loop {
-            while running.len() < jobs && failed.is_none() {
+            while running.len() < jobs && failed.is_none() && !self.waits_for_base(&running) {
                 let Some(layer) = queue.pop_front() else {
                     break;
                 };
@@ -275,13 +279,21 @@ impl Pull {
         }
     }
 
+    /// Nothing of an image is written before a remote has vouched for its commit: the layer that has
+    /// the commit comes first, alone.
+    fn waits_for_base(&self, running: &JoinSet<Result<(usize, Fetched), LayerFailure>>) -> bool {
+        self.plan.remote.is_some() && !running.is_empty() && self.base().is_none()
+    }
+
     /// What is missing, in the order of fetching: the largest first, so that no thread is left
     /// alone with it at the end; ordinary layers last, they wait for the base's rules anyway.
     fn queue(&self) -> VecDeque<Layer> {
         let mut missing: Vec<Layer> = self.plan.missing().cloned().collect();
+        let first = |layer: &Layer| self.plan.remote.is_some() && layer.kind == LayerKind::Base;
         missing.sort_by_key(|layer| {
             let size = layer.descriptor.size.unwrap_or(u64::MAX);
-            (layer.kind == LayerKind::Derived, std::cmp::Reverse(size))
+            let derived = layer.kind == LayerKind::Derived;
+            (!first(layer), derived, std::cmp::Reverse(size))
         });
         missing.into()
     }

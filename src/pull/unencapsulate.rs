@@ -7,13 +7,14 @@ use std::sync::Arc;
 use anyhow::{Context, Result};
 use thiserror::Error;
 
+use super::accept::Accepted;
 use super::plan::PullPlan;
 use super::run::{run_commit, run_flatpak};
-use crate::image::{Digest, ImageReference, LayerKind, Manifest};
+use crate::image::{Digest, LayerKind};
 use crate::progress::ProgressSink;
 use crate::repo::Repo;
 use crate::repo::flatpak::FlatpakCommit;
-use crate::transport::{ImageSource, fetch_config, resolve};
+use crate::transport::{ImageSource, fetch_config};
 
 /// An image that is not just an ostree commit.
 #[derive(Debug, Error, PartialEq, Eq)]
@@ -34,8 +35,6 @@ pub enum NotEncapsulated {
 /// How a commit is fetched.
 #[derive(Debug, Clone)]
 pub struct FetchCommit {
-    /// The architecture to choose, where there are several: a GOARCH word.
-    pub arch: String,
     /// Layers that are fetched at once.
     pub jobs: usize,
     /// A ref that shall point to the commit.
@@ -51,26 +50,23 @@ pub struct Unencapsulated {
     pub manifest_digest: Digest,
 }
 
-/// Fetches the commit in an image. `accept` decides about the manifest before anything else is fetched.
+/// Fetches the commit in an image that was accepted.
 pub async fn fetch_commit(
     repo: &Repo,
     source: Arc<dyn ImageSource>,
-    imgref: &ImageReference,
+    accepted: &Accepted,
     options: &FetchCommit,
-    accept: impl FnOnce(&Manifest) -> Result<()>,
     progress: Arc<dyn ProgressSink>,
 ) -> Result<Unencapsulated> {
-    let resolved = resolve(&*source, &options.arch).await;
-    let manifest = resolved
-        .with_context(|| format!("Resolving {imgref}"))?
-        .manifest;
-    accept(&manifest)?;
+    let (imgref, manifest) = (accepted.imgref(), accepted.manifest().clone());
     let config = fetch_config(&*source, &manifest).await;
     let config = config.with_context(|| format!("Fetching the config of {imgref}"))?;
     let manifest_digest = manifest.digest();
     let flatpak = FlatpakCommit::of(&config.labels)?;
     let plan = PullPlan::new(imgref.clone(), manifest, config, &repo.inventory()?);
-    let plan = plan.with_context(|| format!("Reading the layers of {imgref}"))?;
+    let mut plan = plan.with_context(|| format!("Reading the layers of {imgref}"))?;
+    accepted.check_plan(repo, &plan)?;
+    plan.remote = accepted.remote().map(str::to_owned);
     let commit = match flatpak {
         Some(wanted) => run_flatpak(repo, source, plan, wanted, options, progress).await?,
         None => {

@@ -80,6 +80,9 @@ pub enum LayerError {
         /// What came; one more than promised means "too many".
         found: u64,
     },
+    /// The commit of the layer is not signed as it has to be.
+    #[error(transparent)]
+    Unsigned(#[from] super::CommitUnsigned),
     /// Objects that the image's commit needs came with none of its layers.
     #[error("commit {commit} needs object {object}, which is in none of the image's layers")]
     Incomplete {

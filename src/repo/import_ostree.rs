@@ -9,6 +9,7 @@ use std::io::BufRead;
 
 use super::LayerError;
 use super::commit;
+use super::commit_check::CommitCheck;
 use super::digests::Digests;
 use super::dirtree::{DirTree, TreeBuilder};
 use super::gvariant::{self, Malformed, Xattrs};
@@ -47,21 +48,26 @@ pub enum OstreeLayerKind {
     Chunk,
 }
 
-/// Imports one layer whole.
+/// Imports one layer whole. Where there is a `check`, the commit's signatures must follow it at once,
+/// and nothing is written before they have been found good.
 pub fn import<R: BufRead>(
     mut tar: TarStream<R>,
     kind: OstreeLayerKind,
     stage: &mut LayerStage,
+    check: Option<&CommitCheck>,
 ) -> Result<OstreeLayer, LayerError> {
     let mut import = Import {
         kind,
         stage,
+        check,
+        unverified: None,
         layer: OstreeLayer::default(),
         xattrs: XattrSets::default(),
     };
     while let Some(entry) = tar.next_entry()? {
         import.entry(&entry, &mut tar)?;
     }
+    import.require_verified()?;
     if import.xattrs.pending.is_some() {
         return Err(refuse(
             "the end of the layer",
@@ -95,6 +101,9 @@ struct XattrSets {
 struct Import<'a> {
     kind: OstreeLayerKind,
     stage: &'a mut LayerStage,
+    check: Option<&'a CommitCheck>,
+    /// The commit, until its signatures have come.
+    unverified: Option<(Digest, Vec<u8>)>,
     layer: OstreeLayer,
     xattrs: XattrSets,
 }
@@ -115,6 +124,9 @@ impl Import<'_> {
         };
         if entry.kind == Kind::Directory || path == "config" || path.starts_with("refs") {
             return Ok(());
+        }
+        if !path.ends_with(".commitmeta") {
+            self.require_verified()?;
         }
         if let Some(name) = path.strip_prefix("xattrs/") {
             return self.xattr_set(name, entry, tar);
@@ -201,9 +213,21 @@ impl Import<'_> {
                 "the commit is not the first object",
             ));
         }
-        self.metadata_object(ObjectKind::Commit, name, entry, tar)?;
+        let data = self.read_metadata(ObjectKind::Commit, name, entry, tar)?;
+        match self.check {
+            Some(_) => self.unverified = Some((name, data)),
+            None => drop(self.stage.metadata(ObjectKind::Commit, &data)?),
+        }
         self.layer.commit = Some(name);
         Ok(())
+    }
+
+    /// Refuses to go on past a commit whose signatures have not come.
+    fn require_verified(&mut self) -> Result<(), LayerError> {
+        match (self.check, self.unverified.take()) {
+            (Some(check), Some((name, data))) => Ok(check.verify(name, &data, None)?),
+            _ => Ok(()),
+        }
     }
 
     fn commit_meta<R: BufRead>(
@@ -217,6 +241,10 @@ impl Import<'_> {
         }
         let data = read(entry, tar, MAX_METADATA)?;
         commit::validate_detached(&data).map_err(|source| malformed(entry, source))?;
+        if let (Some(check), Some((name, commit))) = (self.check, self.unverified.take()) {
+            check.verify(name, &commit, Some(&data))?;
+            self.stage.metadata(ObjectKind::Commit, &commit)?;
+        }
         Ok(self.stage.detached_metadata(name, &data)?)
     }
 
@@ -228,16 +256,19 @@ impl Import<'_> {
         tar: &mut TarStream<R>,
     ) -> Result<(), LayerError> {
         self.require_commit(entry)?;
-        self.metadata_object(kind, name, entry, tar)
+        let data = self.read_metadata(kind, name, entry, tar)?;
+        self.stage.metadata(kind, &data)?;
+        Ok(())
     }
 
-    fn metadata_object<R: BufRead>(
-        &mut self,
+    /// The bytes of an object, which give its name and are of its kind.
+    fn read_metadata<R: BufRead>(
+        &self,
         kind: ObjectKind,
         name: Digest,
         entry: &Entry,
         tar: &mut TarStream<R>,
-    ) -> Result<(), LayerError> {
+    ) -> Result<Vec<u8>, LayerError> {
         if self.kind == OstreeLayerKind::Chunk {
             return Err(refuse(
                 &entry.display(),
@@ -255,8 +286,7 @@ impl Import<'_> {
             });
         }
         validate(kind, &data).map_err(|source| malformed(entry, source))?;
-        self.stage.metadata(kind, &data)?;
-        Ok(())
+        Ok(data)
     }
 
     /// A set of attributes under the sha256 of its bytes, for links that follow.

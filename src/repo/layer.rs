@@ -62,13 +62,14 @@ pub fn import(
     let tar = TarStream::new(input, tape);
     let (content, record) = match kind {
         LayerKind::Base => {
-            let layer = import_ostree::import(tar, OstreeLayerKind::Base, &mut stage)?;
+            let check = staging.check();
+            let layer = import_ostree::import(tar, OstreeLayerKind::Base, &mut stage, check)?;
             import_ostree::require_once(layer.files)?;
             let commit = layer.commit.context("the layer has no commit")?;
             (Content::Commit(commit), layer.tape)
         }
         LayerKind::Chunk => {
-            let layer = import_ostree::import(tar, OstreeLayerKind::Chunk, &mut stage)?;
+            let layer = import_ostree::import(tar, OstreeLayerKind::Chunk, &mut stage, None)?;
             let commit = commit::write_chunk(&mut stage, layer.files)?;
             (Content::Commit(commit), layer.tape)
         }

@@ -24,6 +24,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use rustix::fs::{Mode, Timespec, Timestamps};
 
 use super::alike::Alike;
+use super::commit_check::CommitCheck;
 use super::layer_stage::{LayerStage, Objects};
 use super::object::ObjectKind;
 use super::record;
@@ -64,6 +65,8 @@ pub struct Staging {
     damaged: Mutex<HashSet<Digest>>,
     /// Nobody prunes for as long as anything can still be published, whoever publishes it.
     shared: Option<Mutex<SharedLock>>,
+    /// What the commit inside an image must be.
+    check: Option<CommitCheck>,
 }
 
 impl Staging {
@@ -100,7 +103,19 @@ impl Staging {
             alike: None,
             damaged: Mutex::default(),
             shared: None,
+            check: None,
         })
+    }
+
+    /// Takes nothing of an ostree commit that does not pass `check`.
+    pub fn checking(mut self, check: CommitCheck) -> Self {
+        self.check = Some(check);
+        self
+    }
+
+    /// What the commit inside an image must be.
+    pub(super) const fn check(&self) -> Option<&CommitCheck> {
+        self.check.as_ref()
     }
 
     /// Keeps the repository's shared lock until the last user of this directory is gone.

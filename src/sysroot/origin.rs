@@ -13,6 +13,7 @@ use std::str::FromStr;
 use thiserror::Error;
 
 use crate::image::{OstreeImageReference, ReferenceError};
+use crate::trust::VerifiedBy;
 
 /// The largest origin file that is read, in bytes; real ones have a few hundred.
 const MAX_BYTES: usize = 1 << 20;
@@ -24,6 +25,9 @@ const IMAGE: &str = "container-image-reference";
 const TRANSIENT: &str = "libostree-transient";
 /// Groups by which rpm-ostree marks a deployment that is more than its image; the list of bootc.
 const LOCAL_CHANGES: [&str; 4] = ["rpmostree", "packages", "overrides", "modules"];
+/// Our own group, and in it who vouched for the image, as JSON.
+const OWN: &str = "bowline";
+const VOUCHED: &str = "verified";
 /// Keys of `[origin]` that contradict a container image or hold for one deployment only.
 const SUPERSEDED: [&str; 5] = [
     "refspec",
@@ -94,7 +98,20 @@ impl Origin {
             next.remove(ORIGIN, key);
         }
         next.set(ORIGIN, IMAGE, &image.to_string());
+        next.set_value(OWN, VOUCHED, None);
         next
+    }
+
+    /// Records who vouched for the image; none where it was accepted unverified.
+    pub fn set_vouched(&mut self, by: &[VerifiedBy]) {
+        // Plain text cannot fail to become JSON.
+        let text = serde_json::to_string(by).unwrap_or_default();
+        self.set_value(OWN, VOUCHED, Some(&text));
+    }
+
+    /// Who vouched for the image when it was deployed; `None` where that was not recorded.
+    pub fn vouched(&self) -> Option<Vec<VerifiedBy>> {
+        serde_json::from_str(&self.get(OWN, VOUCHED)?).ok()
     }
 
     /// This origin for a successor of the same commit, without what held for the one deployment.
@@ -324,6 +341,25 @@ mod tests {
             next.to_string(),
             format!("[origin]\ncontainer-image-reference={STABLE}\ncustom-url=u\n")
         );
+    }
+
+    #[test]
+    fn who_vouched_is_kept_for_one_deployment() {
+        let mut origin = Origin::of_image(&image(STABLE));
+        assert_eq!(origin.vouched(), None);
+        let by = VerifiedBy {
+            kind: crate::trust::Kind::Sigstore,
+            key: "/etc/keys/os.pub (sha256:\\ab)".into(),
+            identity: "quay.io/example/os:stable".into(),
+            digest: Some(crate::image::Digest::of(b"")),
+        };
+        origin.set_vouched(std::slice::from_ref(&by));
+        let again: Origin = origin.to_string().parse().unwrap();
+        assert_eq!(again.vouched(), Some(vec![by]));
+        assert_eq!(again.inherited().vouched(), again.vouched());
+        assert_eq!(again.following(&image(STABLE)).vouched(), None);
+        origin.set_vouched(&[]);
+        assert_eq!(origin.vouched(), Some(Vec::new()));
     }
 
     #[test]

@@ -1,11 +1,12 @@
 //! The layout that `skopeo copy … dir:PATH` writes: `manifest.json`, blobs named by their hex
-//! digest, and `version`. Never writes into it.
+//! digest, `signature-N`, and `version`. Never writes into it.
 
 use async_trait::async_trait;
 
+use super::attachments::{Collected, MAX_SIGNATURES};
 use super::files::Files;
 use super::{Blob, Error, ImageSource, RawManifest};
-use crate::image::{Descriptor, Digest};
+use crate::image::{Descriptor, Digest, SignatureContent, StoredSignature};
 
 /// What the file `version` begins with in every version there is.
 const VERSION: &[u8] = b"Directory Transport Version: 1.";
@@ -55,6 +56,27 @@ impl<F: Files> ImageSource for DirSource<F> {
         self.files.open_blob(&blob.digest.hex(), blob)
     }
 
+    /// Files `signature-1` and so on, and those of the manifests that an index leads to.
+    async fn signatures(&self, manifests: &[Digest]) -> Result<Vec<StoredSignature>, Error> {
+        let mut collected = Collected::default();
+        let own = manifests.iter().map(|digest| format!("{}-", digest.hex()));
+        for prefix in own.chain([String::new()]) {
+            for number in 1..=MAX_SIGNATURES {
+                let name = format!("{prefix}signature-{number}");
+                let bytes = match self.files.read_small(&name) {
+                    Ok(bytes) => bytes,
+                    Err(Error::NotFound { .. }) => break,
+                    Err(error) => return Err(error),
+                };
+                collected.push(StoredSignature {
+                    place: format!("{}/{name}", self.files.place()),
+                    content: SignatureContent::File(bytes),
+                })?;
+            }
+        }
+        Ok(collected.found)
+    }
+
     fn place(&self) -> String {
         self.files.place().to_owned()
     }
@@ -89,6 +111,24 @@ mod tests {
         let (_temp, changed) = dir(&[(&name, "other")]);
         let changed = changed.unwrap().manifest(Some(&digest)).await;
         assert!(matches!(changed, Err(Error::Mismatch { .. })));
+    }
+
+    #[tokio::test]
+    async fn signatures_are_read_up_to_the_first_gap() {
+        let digest = Digest::of(b"instance");
+        let instance = format!("{}-signature-1", digest.hex());
+        let (_temp, source) = dir(&[
+            ("signature-1", "a"),
+            ("signature-2", "b"),
+            ("signature-4", "c"),
+            (&instance, "d"),
+        ]);
+        let found = source.unwrap().signatures(&[digest]).await.unwrap();
+        let texts = found.iter().map(|signature| match &signature.content {
+            SignatureContent::File(bytes) => std::str::from_utf8(bytes).unwrap(),
+            other => panic!("{other:?}"),
+        });
+        assert_eq!(texts.collect::<Vec<_>>(), ["d", "a", "b"]);
     }
 
     #[test]

@@ -2,6 +2,7 @@
 //! manifests and blob streams go out, or the other way round. Never writes to a repository and
 //! never decides about signatures.
 
+mod attachments;
 mod auth;
 mod certs;
 mod config_file;
@@ -14,6 +15,7 @@ mod open;
 mod options;
 pub mod push;
 mod registries_conf;
+mod registries_d;
 mod registry;
 mod resolve;
 mod source;

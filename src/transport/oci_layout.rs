@@ -3,9 +3,10 @@
 
 use async_trait::async_trait;
 
+use super::attachments::{self, Attachment, Collected, MAX_REFERRERS};
 use super::files::Files;
 use super::{Blob, Error, ImageSource, RawManifest};
-use crate::image::{Descriptor, Digest, Index, ManifestOrIndex, is_manifest_type};
+use crate::image::{Descriptor, Digest, Index, ManifestOrIndex, StoredSignature, is_manifest_type};
 
 const INDEX: &str = "index.json";
 const REF_NAME: &str = "org.opencontainers.image.ref.name";
@@ -15,6 +16,8 @@ const REF_NAME: &str = "org.opencontainers.image.ref.name";
 pub(super) struct OciLayout<F> {
     files: F,
     entry: Descriptor,
+    /// What else there is, which may be signatures.
+    others: Vec<Descriptor>,
 }
 
 impl<F: Files> OciLayout<F> {
@@ -35,7 +38,40 @@ impl<F: Files> OciLayout<F> {
             });
         };
         let entry = find(&index, tag, files.place())?;
-        Ok(Self { files, entry })
+        let others = index.entries.into_iter().map(|entry| entry.descriptor);
+        let others = others.filter(|other| *other != entry).collect();
+        Ok(Self {
+            files,
+            entry,
+            others,
+        })
+    }
+
+    /// Reads an entry that is tagged as signatures of one of `manifests`, or says that it belongs to
+    /// one.
+    fn attachment(
+        &self,
+        entry: &Descriptor,
+        manifests: &[Digest],
+        collected: &mut Collected,
+    ) -> Result<(), Error> {
+        let name = entry.annotations.get(REF_NAME);
+        let is_tagged = |m: &Digest| name == Some(&attachments::signature_tag(m));
+        let path = blob_path(&entry.digest);
+        let place = format!("{}/{path}", self.files.place());
+        let bytes = self.files.read_verified(&path, &entry.digest, entry.size)?;
+        let attachment = Attachment::parse(&bytes, &place)?;
+        let refers = attachment.subject.is_some_and(|m| manifests.contains(&m));
+        if !refers && !manifests.iter().any(is_tagged) {
+            return Ok(());
+        }
+        for layer in &attachment.layers {
+            let path = blob_path(&layer.digest);
+            let payload = self.files.read_verified(&path, &layer.digest, layer.size)?;
+            let place = format!("{}/{path}", self.files.place());
+            collected.push(attachments::signature(layer, payload, place)?)?;
+        }
+        Ok(())
     }
 }
 
@@ -104,6 +140,14 @@ impl<F: Files> ImageSource for OciLayout<F> {
 
     async fn blob(&self, blob: &Descriptor) -> Result<Blob, Error> {
         self.files.open_blob(&blob_path(&blob.digest), blob)
+    }
+
+    async fn signatures(&self, manifests: &[Digest]) -> Result<Vec<StoredSignature>, Error> {
+        let mut collected = Collected::default();
+        for entry in self.others.iter().take(MAX_REFERRERS) {
+            self.attachment(entry, manifests, &mut collected)?;
+        }
+        Ok(collected.found)
     }
 
     fn place(&self) -> String {

@@ -10,7 +10,7 @@ use bytes::Bytes;
 use futures_util::stream::BoxStream;
 
 use super::Error;
-use crate::image::{Descriptor, Digest, Manifest};
+use crate::image::{Descriptor, Digest, Manifest, StoredSignature};
 
 /// Bytes of a manifest or index as a source gave them; their digest has been checked if one was
 /// asked for.
@@ -54,6 +54,12 @@ pub trait ImageSource: Send + Sync + fmt::Debug {
         Err(Error::WholeOnly {
             place: format!("{} of {}", blob.digest, self.place()),
         })
+    }
+
+    /// Signatures of the manifests with these digests, wherever a place of this kind keeps them; none
+    /// where it cannot have any. Bounded in number and size, and not verified.
+    async fn signatures(&self, _manifests: &[Digest]) -> Result<Vec<StoredSignature>, Error> {
+        Ok(Vec::new())
     }
 
     /// The name for messages, without credentials.

@@ -1,17 +1,19 @@
-//! The verdict about an image: a reference, its manifest and the places of policy.json come in;
-//! "accepted, because" or "denied, because" goes out. Fails closed: a requirement that Bowline
-//! cannot check yet denies, and nothing is ever skipped.
+//! The verdict about an image: a reference, its digests and the places of policy.json come in, then
+//! the signatures that were found; "accepted, because" or "denied, because" goes out. Fails closed:
+//! every requirement that applies must hold, and nothing is ever skipped.
 
-use std::fmt;
-use std::fs::File;
-use std::io::{self, Read};
+use std::io;
 use std::path::{Path, PathBuf};
 
-use thiserror::Error;
-
+use super::judge::{Case, Unmet};
+use super::material::read_bounded;
+use super::named::Named;
 use super::policy::{Applying, Policy};
 use super::requirement::Requirement;
-use crate::image::{Digest, Manifest, OstreeImageReference, SignatureSource};
+use super::verdict::{Denied, Reason, Step, Verdict};
+use crate::image::{
+    Digest, OstreeImageReference, RegistryName, SignatureSource, StoredSignature, Transport,
+};
 
 /// The largest policy.json that is read, in bytes: a thousand times what hosts have.
 const MAX_POLICY_BYTES: u64 = 4 << 20;
@@ -39,155 +41,211 @@ impl Default for PolicyPaths {
     }
 }
 
-/// Why an image was accepted.
+/// By which rules images are judged on a host.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Rules {
+    /// Where policy.json may be.
+    pub policy: PolicyPaths,
+    /// Whether layers that nothing vouches for may lie on an ostree commit that a remote vouches for.
+    pub unsigned_layers: bool,
+}
+
+/// What is to be judged.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Verdict {
-    /// The host has no policy.json.
-    NoPolicy,
-    /// A policy.json accepts anything for this image.
-    AcceptsAnything {
-        /// The policy.json.
-        file: PathBuf,
-        /// Which part of it applied, in words.
-        scope: String,
-    },
+pub struct Subject {
+    /// The image, and what its user asks for.
+    pub image: OstreeImageReference,
+    /// Digest of the bytes of its manifest.
+    pub manifest: Digest,
+    /// Digest of the bytes of the index that led to it.
+    pub index: Option<Digest>,
 }
 
-/// The reason in words, to stand behind "accepted unverified: ".
-impl fmt::Display for Verdict {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::NoPolicy => f.write_str("this host has no policy.json"),
-            Self::AcceptsAnything { file, scope } => {
-                write!(f, "{} accepts anything for {scope}", file.display())
-            }
+impl Subject {
+    /// The digests under which signatures are looked for: a signature of an index is one of every
+    /// manifest that it names by digest.
+    pub fn digests(&self) -> Vec<Digest> {
+        let other = self.index.filter(|index| *index != self.manifest);
+        [Some(self.manifest), other].into_iter().flatten().collect()
+    }
+
+    /// The image's name in a registry.
+    fn registry_name(&self) -> Option<RegistryName> {
+        let imgref = &self.image.imgref;
+        match imgref.transport {
+            Transport::Registry => imgref.name.parse().ok(),
+            _ => None,
+        }
+    }
+
+    /// A refusal of it.
+    pub fn denied(&self, reason: Reason) -> Denied {
+        Denied {
+            image: self.image.to_string(),
+            digest: self.manifest,
+            reason: reason.into(),
         }
     }
 }
 
-/// An image that the signature policy refuses.
-#[derive(Debug, Error)]
-#[error("{image} ({digest}) is refused: {reason}")]
-pub struct Denied {
-    /// The image as the origin writes it.
-    pub image: String,
-    /// Digest of its manifest.
-    pub digest: Digest,
-    /// Why.
-    pub reason: Box<Reason>,
+/// What applies to an image, before anybody has looked for signatures.
+#[derive(Debug)]
+pub struct Ruling {
+    subject: Subject,
+    policy: Option<Applied>,
 }
 
-impl Denied {
-    /// What the user can do next, a phrase in the imperative.
-    pub fn hint(&self) -> &'static str {
-        match &*self.reason {
-            Reason::Unreadable { .. } | Reason::Malformed { .. } => "correct the file",
-            Reason::Scopes { .. } => "correct the reference",
-            Reason::Rejected { .. } => {
-                "choose an image that the policy allows, or change the policy"
+/// The part of a policy.json that applies.
+#[derive(Debug)]
+struct Applied {
+    file: PathBuf,
+    scope: String,
+    requirements: Vec<Requirement>,
+}
+
+/// A verdict, and the way to it.
+#[derive(Debug)]
+pub struct Judgement {
+    /// What was looked at, in order.
+    pub steps: Vec<Step>,
+    /// Accepted or denied.
+    pub verdict: Result<Verdict, Denied>,
+}
+
+impl Ruling {
+    /// Reads the policy and finds what applies to `subject`.
+    pub fn of(subject: Subject, paths: &PolicyPaths) -> Result<Self, Denied> {
+        match Applied::find(&subject, paths) {
+            Ok(policy) => Ok(Self { subject, policy }),
+            Err(reason) => Err(subject.denied(reason)),
+        }
+    }
+
+    /// Whether signatures can make a difference; no need to look for any where they cannot.
+    pub fn wants_signatures(&self) -> bool {
+        let requirements = self.requirements();
+        let hopeless =
+            |r: &Requirement| matches!(r, Requirement::Reject | Requirement::SignedBaseLayer);
+        requirements.iter().any(Requirement::wants_signatures) && !requirements.iter().any(hopeless)
+    }
+
+    fn requirements(&self) -> &[Requirement] {
+        let policy = self.policy.as_ref();
+        policy.map_or(&[], |policy| &*policy.requirements)
+    }
+
+    /// What is judged.
+    pub const fn subject(&self) -> &Subject {
+        &self.subject
+    }
+
+    /// Judges by all `signatures` that were found, at `now` (seconds since 1970).
+    pub fn judge(&self, signatures: &[StoredSignature], now: i64) -> Judgement {
+        let mut steps = Vec::new();
+        let verdict = self.decide(signatures, now, &mut steps);
+        let verdict = verdict.map_err(|reason| self.subject.denied(reason));
+        Judgement { steps, verdict }
+    }
+
+    fn decide(
+        &self,
+        signatures: &[StoredSignature],
+        now: i64,
+        steps: &mut Vec<Step>,
+    ) -> Result<Verdict, Reason> {
+        let name = self.subject.registry_name();
+        let digests = self.subject.digests();
+        if let Some(wanted) = name.as_ref().and_then(|name| name.digest) {
+            if !digests.contains(&wanted) {
+                return Err(Reason::OtherDigest { wanted });
             }
-            Reason::CannotVerify { .. } => {
-                "allow the image in the policy by other means than signatures, or wait for a \
-                 version that verifies them"
+        }
+        let case = Case {
+            name: name.as_ref().map(Named::of),
+            digests: &digests,
+            signatures,
+            now,
+        };
+        let verdict = match &self.policy {
+            None => Verdict::NoPolicy,
+            Some(policy) => policy.decide(&case, steps)?,
+        };
+        match self.subject.image.sigverify {
+            SignatureSource::ContainerPolicy if verdict.signatures().is_empty() => {
+                Err(Reason::NothingVerified(verdict))
             }
-            Reason::NothingVerified { .. } => {
-                "require signatures for this image in policy.json, or follow it unverified \
-                 (ostree-unverified-image:)"
-            }
-            Reason::OstreeRemote(_) => {
-                "follow the image under a signature policy (ostree-image-signed:) or unverified \
-                 (ostree-unverified-image:)"
-            }
+            _ => Ok(verdict),
         }
     }
 }
 
-/// Why an image is refused.
-#[derive(Debug, Error)]
-pub enum Reason {
-    /// A policy.json that cannot be read.
-    #[error("the signature policy {file} cannot be read: {error}")]
-    Unreadable {
-        /// The policy.json.
-        file: PathBuf,
-        /// The system's words.
-        error: io::Error,
-    },
-    /// A policy.json that is not one.
-    #[error("the signature policy {file} is not valid: {problem}")]
-    Malformed {
-        /// The policy.json.
-        file: PathBuf,
-        /// What is wrong.
-        problem: String,
-    },
-    /// An image of which cannot be told which part of the policy applies.
-    #[error("its scope in the signature policy {file} cannot be told: {problem}")]
-    Scopes {
-        /// The policy.json.
-        file: PathBuf,
-        /// What is wrong.
-        problem: String,
-    },
-    /// The requirement `reject`.
-    #[error("the signature policy {file} says \"reject\" for {scope}")]
-    Rejected {
-        /// The policy.json.
-        file: PathBuf,
-        /// Which part of it applied.
-        scope: String,
-    },
-    /// A requirement that needs code that does not exist yet.
-    #[error(
-        "the signature policy {file} says {requirement:?} for {scope}, \
-         and Bowline cannot verify {requirement} signatures yet"
-    )]
-    CannotVerify {
-        /// The policy.json.
-        file: PathBuf,
-        /// Which part of it applied.
-        scope: String,
-        /// The requirement's type.
-        requirement: String,
-    },
-    /// `ostree-image-signed:` asks for a signature, and the policy for none.
-    #[error("a signed image is asked for, but {0}")]
-    NothingVerified(Verdict),
-    /// `ostree-remote-image:` asks for a signature of the ostree commit.
-    #[error("Bowline cannot verify ostree commit signatures through remote {0:?} yet")]
-    OstreeRemote(String),
-}
-
-/// Decides whether the image `imgref` with this `manifest` may be used.
-pub fn check(
-    imgref: &OstreeImageReference,
-    manifest: &Manifest,
-    paths: &PolicyPaths,
-) -> Result<Verdict, Denied> {
-    decide(imgref, paths).map_err(|reason| Denied {
-        image: imgref.to_string(),
-        digest: manifest.digest(),
-        reason: reason.into(),
-    })
-}
-
-fn decide(imgref: &OstreeImageReference, paths: &PolicyPaths) -> Result<Verdict, Reason> {
-    if let SignatureSource::OstreeRemote(remote) = &imgref.sigverify {
-        return Err(Reason::OstreeRemote(remote.clone()));
+impl Applied {
+    fn find(subject: &Subject, paths: &PolicyPaths) -> Result<Option<Self>, Reason> {
+        let Some((file, bytes)) = find(paths)? else {
+            return Ok(None);
+        };
+        let file = file.to_owned();
+        let policy = match Policy::parse(&bytes) {
+            Ok(policy) => policy,
+            Err(problem) => return Err(Reason::Malformed { file, problem }),
+        };
+        match policy.applying(&subject.image.imgref) {
+            Ok(Applying {
+                scope,
+                requirements,
+            }) => Ok(Some(Self {
+                file,
+                scope,
+                requirements: requirements.to_vec(),
+            })),
+            Err(problem) => Err(Reason::Scopes { file, problem }),
+        }
     }
-    let verdict = match find(paths)? {
-        None => Verdict::NoPolicy,
-        Some((file, bytes)) => apply(imgref, file, &bytes)?,
-    };
-    match imgref.sigverify {
-        SignatureSource::ContainerPolicy => Err(Reason::NothingVerified(verdict)),
-        _ => Ok(verdict),
+
+    /// Asks every requirement; the first that does not hold denies.
+    fn decide(&self, case: &Case<'_>, steps: &mut Vec<Step>) -> Result<Verdict, Reason> {
+        let (file, scope) = (self.file.clone(), self.scope.clone());
+        let words = format!("{} applies by {scope}", file.display());
+        steps.push(Step::note(0, words));
+        let mut by = Vec::new();
+        for requirement in &self.requirements {
+            let at = steps.len();
+            let found = case.decide(requirement, steps);
+            let holds = Some(found.is_ok());
+            let text = requirement.to_string();
+            let depth = 1;
+            steps.insert(at, Step { depth, holds, text });
+            by.extend(found.map_err(|unmet| self.reason(requirement, unmet))?);
+        }
+        Ok(match by.is_empty() {
+            true => Verdict::AcceptsAnything { file, scope },
+            false => Verdict::Verified { file, scope, by },
+        })
+    }
+
+    fn reason(&self, requirement: &Requirement, unmet: Unmet) -> Reason {
+        let (file, scope) = (self.file.clone(), self.scope.clone());
+        let requirement = requirement.to_string();
+        match unmet {
+            Unmet::Rejected => Reason::Rejected { file, scope },
+            Unmet::Unsupported => Reason::Unsupported {
+                file,
+                scope,
+                requirement,
+            },
+            Unmet::Unproved(problem) => Reason::Unproved {
+                file,
+                scope,
+                requirement,
+                problem,
+            },
+        }
     }
 }
 
 /// Reads the policy.json to use. Only a file that does not exist leads to the next place.
 fn find(paths: &PolicyPaths) -> Result<Option<(&Path, Vec<u8>)>, Reason> {
-    let read = |file: &PathBuf| match read_bounded(file) {
+    let read = |file: &PathBuf| match read_bounded(file, MAX_POLICY_BYTES) {
         Ok(bytes) => Ok(Some(bytes)),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
         Err(error) => Err(unreadable(file, error)),
@@ -204,45 +262,7 @@ fn find(paths: &PolicyPaths) -> Result<Option<(&Path, Vec<u8>)>, Reason> {
     Ok(None)
 }
 
-fn read_bounded(file: &Path) -> io::Result<Vec<u8>> {
-    let mut bytes = Vec::new();
-    let mut reader = File::open(file)?.take(MAX_POLICY_BYTES + 1);
-    reader.read_to_end(&mut bytes)?;
-    match bytes.len() as u64 > MAX_POLICY_BYTES {
-        true => Err(io::ErrorKind::FileTooLarge.into()),
-        false => Ok(bytes),
-    }
-}
-
 fn unreadable(file: &Path, error: io::Error) -> Reason {
     let file = file.to_owned();
     Reason::Unreadable { file, error }
-}
-
-/// Asks every requirement that applies; the first that does not hold denies.
-fn apply(imgref: &OstreeImageReference, file: &Path, bytes: &[u8]) -> Result<Verdict, Reason> {
-    let file = file.to_owned();
-    let policy = match Policy::parse(bytes) {
-        Ok(policy) => policy,
-        Err(problem) => return Err(Reason::Malformed { file, problem }),
-    };
-    let Applying {
-        scope,
-        requirements,
-    } = match policy.applying(&imgref.imgref) {
-        Ok(applying) => applying,
-        Err(problem) => return Err(Reason::Scopes { file, problem }),
-    };
-    let failing = requirements
-        .iter()
-        .find(|r| **r != Requirement::InsecureAcceptAnything);
-    match failing {
-        None => Ok(Verdict::AcceptsAnything { file, scope }),
-        Some(Requirement::Reject) => Err(Reason::Rejected { file, scope }),
-        Some(other) => Err(Reason::CannotVerify {
-            file,
-            scope,
-            requirement: other.to_string(),
-        }),
-    }
 }

@@ -1,5 +1,5 @@
-//! JSON as policy.json needs it: every object keeps all its keys, a key that stands twice is an
-//! error (two readers could take different ones), and so is a key that nobody asked for.
+//! JSON as policies and signatures need it: every object keeps all its keys, a key that stands twice
+//! is an error (two readers could take different ones), and so is a key that nobody asked for.
 
 use std::fmt;
 
@@ -7,15 +7,19 @@ use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use serde::de::{Deserialize, Deserializer, Error as _, MapAccess, SeqAccess, Visitor};
 
-/// What is wrong with a part of a policy, in words.
+/// Whole numbers below this size are exact in every reader of JSON: 2 to the power of 53.
+pub(super) const EXACT: f64 = 9_007_199_254_740_992.0;
+
+/// What is wrong with a part of a policy or a signature, in words.
 pub(super) type Problem = String;
 
-/// A JSON value without duplicate keys. Numbers and booleans have no place in a policy, so only
-/// the fact that there was one is kept.
+/// A JSON value without duplicate keys. Of booleans and numbers that are not whole only the fact
+/// that there was one is kept: none has a place in a policy or a signature.
 #[derive(Debug)]
 pub(super) enum Json {
     Null,
     Scalar,
+    Int(i64),
     Text(String),
     List(Vec<Json>),
     Object(Object),
@@ -54,17 +58,32 @@ impl Json {
         }
     }
 
+    /// A text; null is none.
+    pub(super) fn strict_text(self) -> Result<String, Problem> {
+        match self {
+            Self::Text(text) => Ok(text),
+            other => Err(format!("expected a text, got {}", other.kind())),
+        }
+    }
+
     /// A text in base64, which may be broken into lines.
     pub(super) fn base64(self) -> Result<Vec<u8>, Problem> {
-        let text = self.text()?.replace(['\r', '\n'], "");
-        let decoded = BASE64_STANDARD.decode(text);
-        decoded.map_err(|error| format!("it is not base64: {error}"))
+        decode_base64(&self.text()?)
+    }
+
+    /// A whole number.
+    pub(super) fn int(self) -> Result<i64, Problem> {
+        match self {
+            Self::Int(number) => Ok(number),
+            other => Err(format!("expected a whole number, got {}", other.kind())),
+        }
     }
 
     const fn kind(&self) -> &'static str {
         match self {
             Self::Null => "null",
-            Self::Scalar => "a number or boolean",
+            Self::Scalar => "a boolean or a number that is not whole",
+            Self::Int(_) => "a number",
             Self::Text(_) => "a text",
             Self::List(_) => "a list",
             Self::Object(_) => "an object",
@@ -87,8 +106,27 @@ impl Object {
 
     /// Takes a text out that must be there.
     pub(super) fn require_text(&mut self, key: &str) -> Result<String, Problem> {
-        let value = self.take(key).ok_or_else(|| format!("{key} is missing"))?;
-        named(key, value.text())
+        named(key, self.require(key)?.text())
+    }
+
+    /// Takes a member out that must be there.
+    pub(super) fn require(&mut self, key: &str) -> Result<Json, Problem> {
+        self.take(key).ok_or_else(|| format!("{key} is missing"))
+    }
+
+    /// Takes an object out that must be there.
+    pub(super) fn require_object(&mut self, key: &str) -> Result<Object, Problem> {
+        named(key, self.require(key)?.object())
+    }
+
+    /// Takes a whole number out that must be there.
+    pub(super) fn require_int(&mut self, key: &str) -> Result<i64, Problem> {
+        named(key, self.require(key)?.int())
+    }
+
+    /// Takes bytes in base64 out that must be there.
+    pub(super) fn require_base64(&mut self, key: &str) -> Result<Vec<u8>, Problem> {
+        named(key, self.require(key)?.base64())
     }
 
     /// The members in the order of the file.
@@ -103,6 +141,12 @@ impl Object {
             None => Ok(()),
         }
     }
+}
+
+/// Bytes in base64, which may be broken into lines.
+pub(super) fn decode_base64(text: &str) -> Result<Vec<u8>, Problem> {
+    let decoded = BASE64_STANDARD.decode(text.replace(['\r', '\n'], ""));
+    decoded.map_err(|error| format!("it is not base64: {error}"))
 }
 
 /// Says in front of a problem which member has it.
@@ -133,16 +177,23 @@ impl<'de> Visitor<'de> for JsonVisitor {
         Ok(Json::Scalar)
     }
 
-    fn visit_i64<E>(self, _: i64) -> Result<Json, E> {
-        Ok(Json::Scalar)
+    fn visit_i64<E>(self, number: i64) -> Result<Json, E> {
+        Ok(Json::Int(number))
     }
 
-    fn visit_u64<E>(self, _: u64) -> Result<Json, E> {
-        Ok(Json::Scalar)
+    fn visit_u64<E>(self, number: u64) -> Result<Json, E> {
+        Ok(i64::try_from(number).map_or(Json::Scalar, Json::Int))
     }
 
-    fn visit_f64<E>(self, _: f64) -> Result<Json, E> {
-        Ok(Json::Scalar)
+    /// `1.0` is whole as far as JSON is concerned.
+    fn visit_f64<E>(self, number: f64) -> Result<Json, E> {
+        let whole = number.fract() == 0.0 && number.abs() < EXACT;
+        #[allow(
+            clippy::cast_possible_truncation,
+            reason = "it has just been looked at"
+        )]
+        let int = number as i64;
+        Ok(if whole { Json::Int(int) } else { Json::Scalar })
     }
 
     fn visit_str<E>(self, text: &str) -> Result<Json, E> {

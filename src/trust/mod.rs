@@ -1,14 +1,29 @@
-//! Whether an image may be used: policy.json and the signatures it asks for. References and
-//! manifests come in, a verdict goes out. Never fetches an image and never writes anything.
+//! Whether an image may be used: policy.json and the signatures it asks for. References, digests and
+//! signatures that others have fetched come in, a verdict goes out. Never fetches anything, never
+//! starts a program, and never writes.
 
+mod certificate;
 mod check;
+mod identity;
 mod json;
+mod judge;
+mod material;
+mod named;
+pub mod openpgp;
+mod pem;
 mod policy;
+mod public_key;
+mod rekor;
 mod requirement;
 mod scope;
+pub mod sigstore;
+pub mod simple;
+mod stored;
 #[cfg(test)]
 mod tests;
+mod verdict;
 
-pub use check::{Denied, PolicyPaths, Reason, Verdict, check};
+pub use check::{Judgement, PolicyPaths, Rules, Ruling, Subject};
 pub use policy::Policy;
 pub use requirement::Requirement;
+pub use verdict::{Denied, Kind, Reason, Step, Verdict, VerifiedBy};

@@ -1,25 +1,68 @@
 //! One requirement of policy.json: what must hold for an image (containers-policy.json(5), "POLICY
-//! REQUIREMENTS"). JSON comes in; the kind of requirement goes out, its keys and identities checked
-//! for form only. Never reads a key file and never verifies a signature.
+//! REQUIREMENTS"). JSON comes in; the requirement with all its values goes out, its keys and
+//! identities checked for form. Never reads a key file and never verifies a signature.
 
 use std::fmt;
 
+use super::identity::Identity;
 use super::json::{Json, Object, Problem, named};
-use crate::image::RegistryName;
+use super::material::Material;
 
 /// What must hold for an image.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Requirement {
     /// Anything will do.
     InsecureAcceptAnything,
     /// Nothing will do.
     Reject,
     /// A GPG signature of the image.
-    SignedBy,
-    /// A signature of the image's base layer.
+    SignedBy(SignedBy),
+    /// A signature of the image's base layer; containers/image has never implemented it.
     SignedBaseLayer,
     /// A sigstore signature of the image.
-    SigstoreSigned,
+    SigstoreSigned(Box<SigstoreSigned>),
+}
+
+/// The requirement `signedBy`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SignedBy {
+    /// Whether `keyType` is `GPGKeys`; the others are words without an implementation.
+    pub(super) gpg: bool,
+    /// OpenPGP certificates.
+    pub(super) keys: Material,
+    /// What the signature must say.
+    pub(super) identity: Identity,
+}
+
+/// The requirement `sigstoreSigned`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SigstoreSigned {
+    /// Whose signatures count.
+    pub(super) signer: Signer,
+    /// Keys of transparency logs, PEM, of which one must have seen the signature.
+    pub(super) rekor: Option<Material>,
+    /// What the signature must say.
+    pub(super) identity: Identity,
+}
+
+/// Whose sigstore signatures count.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Signer {
+    /// Holders of these keys, PEM.
+    Keys(Material),
+    /// Whom a Fulcio instance certified.
+    Fulcio {
+        ca: Material,
+        issuer: String,
+        email: String,
+    },
+    /// Whom one's own certificate authority certified; one of email and hostname is there.
+    Pki {
+        roots: Material,
+        intermediates: Option<Material>,
+        email: Option<String>,
+        hostname: Option<String>,
+    },
 }
 
 impl fmt::Display for Requirement {
@@ -27,14 +70,15 @@ impl fmt::Display for Requirement {
         f.write_str(match self {
             Self::InsecureAcceptAnything => "insecureAcceptAnything",
             Self::Reject => "reject",
-            Self::SignedBy => "signedBy",
+            Self::SignedBy(_) => "signedBy",
             Self::SignedBaseLayer => "signedBaseLayer",
-            Self::SigstoreSigned => "sigstoreSigned",
+            Self::SigstoreSigned(_) => "sigstoreSigned",
         })
     }
 }
 
 impl Requirement {
+    /// Parses one requirement; an error says what is wrong with it.
     pub(super) fn parse(json: Json) -> Result<Self, Problem> {
         let mut object = json.object()?;
         let requirement = match &*object.take_text("type")? {
@@ -44,7 +88,7 @@ impl Requirement {
             "signedBaseLayer" => {
                 let identity = object.take("baseLayerIdentity");
                 let identity = identity.ok_or("baseLayerIdentity is missing")?;
-                named("baseLayerIdentity", check_identity(identity))?;
+                named("baseLayerIdentity", Identity::parse(identity))?;
                 Self::SignedBaseLayer
             }
             "sigstoreSigned" => sigstore_signed(&mut object)?,
@@ -52,6 +96,11 @@ impl Requirement {
         };
         object.finish()?;
         Ok(requirement)
+    }
+
+    /// Whether a signature of either kind could make it hold.
+    pub(super) const fn wants_signatures(&self) -> bool {
+        matches!(self, Self::SignedBy(_) | Self::SigstoreSigned(_))
     }
 }
 
@@ -66,189 +115,139 @@ pub(super) fn parse_list(json: Json) -> Result<Vec<Requirement>, Problem> {
 }
 
 fn signed_by(object: &mut Object) -> Result<Requirement, Problem> {
-    match &*object.take_text("keyType")? {
-        "GPGKeys" | "signedByGPGKeys" | "X509Certificates" | "signedByX509CAs" => {}
+    let gpg = match &*object.take_text("keyType")? {
+        "GPGKeys" => true,
+        "signedByGPGKeys" | "X509Certificates" | "signedByX509CAs" => false,
         other => return Err(format!("unknown keyType {other:?}")),
-    }
+    };
     let sources = [
-        path(object, "keyPath")?,
-        match object.take("keyPaths") {
-            None | Some(Json::Null) => false,
-            Some(json) => named("keyPaths", texts(json)).map(|_| true)?,
-        },
-        data(object, "keyData")?,
+        Material::take_path(object, "keyPath")?,
+        Material::take_optional_paths(object, "keyPaths")?,
+        Material::take_data(object, "keyData")?,
     ];
-    if count(&sources) != 1 {
-        return Err("exactly one of keyPath, keyPaths and keyData must be there".into());
-    }
-    signed_identity(object)?;
-    Ok(Requirement::SignedBy)
+    let keys = only(sources).map_err(|count| match count {
+        0 => "keyPath, keyPaths or keyData must be there",
+        _ => "only one of keyPath, keyPaths and keyData can be there",
+    })?;
+    let identity = signed_identity(object)?;
+    Ok(Requirement::SignedBy(SignedBy {
+        gpg,
+        keys,
+        identity,
+    }))
 }
 
 fn sigstore_signed(object: &mut Object) -> Result<Requirement, Problem> {
-    let fulcio = certificate_source(object, "fulcio", check_fulcio)?;
-    let pki = certificate_source(object, "pki", check_pki)?;
-    let keys = [
-        path(object, "keyPath")?,
-        paths(object, "keyPaths")?,
-        data(object, "keyData")?,
-        datas(object, "keyDatas")?,
-        fulcio,
-        pki,
+    let signers = [
+        certificate_source(object, "fulcio", parse_fulcio)?,
+        certificate_source(object, "pki", parse_pki)?,
+        Material::take_path(object, "keyPath")?.map(Signer::Keys),
+        Material::take_paths(object, "keyPaths")?.map(Signer::Keys),
+        Material::take_data(object, "keyData")?.map(Signer::Keys),
+        Material::take_datas(object, "keyDatas")?.map(Signer::Keys),
     ];
-    if count(&keys) != 1 {
-        return Err(
-            "exactly one of keyPath, keyPaths, keyData, keyDatas, fulcio and pki must be there"
-                .into(),
-        );
+    let signer = only(signers).map_err(
+        |_| "exactly one of keyPath, keyPaths, keyData, keyDatas, fulcio and pki must be there",
+    )?;
+    let rekor = at_most_one([
+        Material::take_path(object, "rekorPublicKeyPath")?,
+        Material::take_paths(object, "rekorPublicKeyPaths")?,
+        Material::take_data(object, "rekorPublicKeyData")?,
+        Material::take_datas(object, "rekorPublicKeyDatas")?,
+    ])
+    .map_err(|_| "at most one kind of Rekor public key may be there")?;
+    match (&signer, &rekor) {
+        (Signer::Fulcio { .. }, None) => return Err("fulcio needs a Rekor public key".into()),
+        (Signer::Pki { .. }, Some(_)) => {
+            return Err("pki cannot go with a Rekor public key".into());
+        }
+        _ => {}
     }
-    let rekor = [
-        path(object, "rekorPublicKeyPath")?,
-        paths(object, "rekorPublicKeyPaths")?,
-        data(object, "rekorPublicKeyData")?,
-        datas(object, "rekorPublicKeyDatas")?,
-    ];
-    match count(&rekor) {
-        0 if fulcio => return Err("fulcio needs a Rekor public key".into()),
-        1 if pki => return Err("pki cannot go with a Rekor public key".into()),
-        0 | 1 => {}
-        _ => return Err("at most one kind of Rekor public key may be there".into()),
-    }
-    signed_identity(object)?;
-    Ok(Requirement::SigstoreSigned)
+    let identity = signed_identity(object)?;
+    Ok(Requirement::SigstoreSigned(Box::new(SigstoreSigned {
+        signer,
+        rekor,
+        identity,
+    })))
 }
 
 fn certificate_source(
     object: &mut Object,
     key: &str,
-    check: fn(&mut Object) -> Result<(), Problem>,
-) -> Result<bool, Problem> {
+    parse: fn(&mut Object) -> Result<Signer, Problem>,
+) -> Result<Option<Signer>, Problem> {
     let Some(json) = object.take(key) else {
-        return Ok(false);
+        return Ok(None);
     };
-    let checked = json.object().and_then(|mut inner| {
-        check(&mut inner)?;
-        inner.finish()
+    let parsed = json.object().and_then(|mut inner| {
+        let signer = parse(&mut inner)?;
+        inner.finish()?;
+        Ok(signer)
     });
-    named(key, checked)?;
-    Ok(true)
+    named(key, parsed).map(Some)
 }
 
-fn check_fulcio(object: &mut Object) -> Result<(), Problem> {
-    if count(&[path(object, "caPath")?, data(object, "caData")?]) != 1 {
-        return Err("exactly one of caPath and caData must be there".into());
-    }
-    for key in ["oidcIssuer", "subjectEmail"] {
-        if object.take_text(key)?.is_empty() {
-            return Err(format!("{key} is missing"));
-        }
-    }
-    Ok(())
-}
-
-fn check_pki(object: &mut Object) -> Result<(), Problem> {
-    let roots = [path(object, "caRootsPath")?, data(object, "caRootsData")?];
-    if count(&roots) != 1 {
-        return Err("exactly one of caRootsPath and caRootsData must be there".into());
-    }
-    let between = [
-        path(object, "caIntermediatesPath")?,
-        data(object, "caIntermediatesData")?,
+fn parse_fulcio(object: &mut Object) -> Result<Signer, Problem> {
+    let sources = [
+        Material::take_path(object, "caPath")?,
+        Material::take_data(object, "caData")?,
     ];
-    if count(&between) > 1 {
-        return Err("caIntermediatesPath and caIntermediatesData cannot both be there".into());
-    }
-    let subject = [
-        path(object, "subjectEmail")?,
-        path(object, "subjectHostname")?,
+    let ca = only(sources).map_err(|_| "exactly one of caPath and caData must be there")?;
+    let mut text = |key: &str| match object.take_text(key)? {
+        empty if empty.is_empty() => Err(format!("{key} is missing")),
+        text => Ok(text),
+    };
+    Ok(Signer::Fulcio {
+        ca,
+        issuer: text("oidcIssuer")?,
+        email: text("subjectEmail")?,
+    })
+}
+
+fn parse_pki(object: &mut Object) -> Result<Signer, Problem> {
+    let roots = [
+        Material::take_path(object, "caRootsPath")?,
+        Material::take_data(object, "caRootsData")?,
     ];
-    match count(&subject) {
-        0 => Err("subjectEmail or subjectHostname must be there".into()),
-        _ => Ok(()),
+    let roots =
+        only(roots).map_err(|_| "exactly one of caRootsPath and caRootsData must be there")?;
+    let intermediates = at_most_one([
+        Material::take_path(object, "caIntermediatesPath")?,
+        Material::take_data(object, "caIntermediatesData")?,
+    ])
+    .map_err(|_| "caIntermediatesPath and caIntermediatesData cannot both be there")?;
+    let mut text = |key: &str| {
+        let text = object.take_text(key)?;
+        Ok::<_, Problem>(Some(text).filter(|t| !t.is_empty()))
+    };
+    let (email, hostname) = (text("subjectEmail")?, text("subjectHostname")?);
+    if email.is_none() && hostname.is_none() {
+        return Err("subjectEmail or subjectHostname must be there".into());
+    }
+    Ok(Signer::Pki {
+        roots,
+        intermediates,
+        email,
+        hostname,
+    })
+}
+
+/// The one that is there; an error says how many are.
+fn only<T>(candidates: impl IntoIterator<Item = Option<T>>) -> Result<T, usize> {
+    at_most_one(candidates)?.ok_or(0)
+}
+
+fn at_most_one<T>(candidates: impl IntoIterator<Item = Option<T>>) -> Result<Option<T>, usize> {
+    let mut there: Vec<T> = candidates.into_iter().flatten().collect();
+    match there.len() {
+        0 | 1 => Ok(there.pop()),
+        many => Err(many),
     }
 }
 
-fn count(present: &[bool]) -> usize {
-    present.iter().filter(|p| **p).count()
-}
-
-/// Whether a text that is not empty is there.
-fn path(object: &mut Object, key: &str) -> Result<bool, Problem> {
-    object.take_text(key).map(|text| !text.is_empty())
-}
-
-fn data(object: &mut Object, key: &str) -> Result<bool, Problem> {
-    match object.take(key) {
-        None | Some(Json::Null) => Ok(false),
-        Some(json) => named(key, json.base64()).map(|_| true),
-    }
-}
-
-fn paths(object: &mut Object, key: &str) -> Result<bool, Problem> {
-    let list = object.take(key).map(texts).transpose();
-    filled(key, named(key, list)?)
-}
-
-fn datas(object: &mut Object, key: &str) -> Result<bool, Problem> {
-    let decode = |json: Json| json.list()?.into_iter().map(Json::base64).collect();
-    let list: Result<Option<Vec<_>>, _> = object.take(key).map(decode).transpose();
-    filled(key, named(key, list)?)
-}
-
-fn filled<T>(key: &str, list: Option<Vec<T>>) -> Result<bool, Problem> {
-    match list {
-        Some(list) if list.is_empty() => Err(format!("{key} is empty")),
-        list => Ok(list.is_some()),
-    }
-}
-
-fn texts(json: Json) -> Result<Vec<String>, Problem> {
-    json.list()?.into_iter().map(Json::text).collect()
-}
-
-fn signed_identity(object: &mut Object) -> Result<(), Problem> {
+fn signed_identity(object: &mut Object) -> Result<Identity, Problem> {
     match object.take("signedIdentity") {
-        Some(json) => named("signedIdentity", check_identity(json)),
-        None => Ok(()),
-    }
-}
-
-/// Checks how the reference in a signature must relate to the image's.
-fn check_identity(json: Json) -> Result<(), Problem> {
-    let mut object = json.object()?;
-    match &*object.take_text("type")? {
-        "matchExact" | "matchRepoDigestOrExact" | "matchRepository" => {}
-        "exactReference" => {
-            let text = object.require_text("dockerReference")?;
-            let name = registry_name(&text)?;
-            if name.digest.is_none() && !text.rsplit('/').next().unwrap_or_default().contains(':') {
-                return Err(format!("{text:?} has neither a tag nor a digest"));
-            }
-        }
-        "exactRepository" => {
-            registry_name(&object.require_text("dockerRepository")?)?;
-        }
-        "remapIdentity" => {
-            for key in ["prefix", "signedPrefix"] {
-                let prefix = object.require_text(key)?;
-                named(key, check_prefix(&prefix))?;
-            }
-        }
-        other => return Err(format!("unknown identity type {other:?}")),
-    }
-    object.finish()
-}
-
-fn registry_name(text: &str) -> Result<RegistryName, Problem> {
-    let parsed = text.parse::<RegistryName>();
-    parsed.map_err(|error| format!("{text:?} is no image name: {error}"))
-}
-
-fn check_prefix(prefix: &str) -> Result<(), Problem> {
-    match RegistryName::is_prefix(prefix) {
-        true => Ok(()),
-        false => Err(format!(
-            "{prefix:?} is neither a host nor a repository or namespace"
-        )),
+        Some(json) => named("signedIdentity", Identity::parse(json)),
+        None => Ok(Identity::MatchRepoDigestOrExact),
     }
 }

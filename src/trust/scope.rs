@@ -20,7 +20,7 @@ pub(super) fn scopes(imgref: &ImageReference) -> Result<Vec<String>, String> {
     match imgref.transport {
         Transport::Registry => {
             let name = imgref.name.parse::<RegistryName>();
-            Ok(registry_scopes(&name.map_err(|error| error.to_string())?))
+            Ok(name.map_err(|error| error.to_string())?.scopes())
         }
         Transport::Dir => path_scopes(&imgref.name),
         Transport::OciDir | Transport::OciArchive => {
@@ -30,23 +30,6 @@ pub(super) fn scopes(imgref: &ImageReference) -> Result<Vec<String>, String> {
             Ok(Vec::new())
         }
     }
-}
-
-/// The image, its repository, the namespaces above, the host, and wildcards for its domains.
-fn registry_scopes(name: &RegistryName) -> Vec<String> {
-    let mut scopes = vec![name.to_string()];
-    let mut rest = format!("{}/{}", name.host, name.repository);
-    scopes.push(rest.clone());
-    while let Some((namespace, _)) = rest.rsplit_once('/') {
-        rest = namespace.to_owned();
-        scopes.push(rest.clone());
-    }
-    let mut domain = name.host.split(':').next().unwrap_or_default();
-    while let Some((_, parent)) = domain.split_once('.') {
-        scopes.push(format!("*.{parent}"));
-        domain = parent;
-    }
-    scopes
 }
 
 /// The real path, and each directory above it but the root.

@@ -8,7 +8,9 @@ use proptest::prelude::*;
 use super::scope::{is_valid, scopes};
 use super::*;
 use crate::image::vectors::{list, load, text};
-use crate::image::{Manifest, ManifestOrIndex, OstreeImageReference, RegistryName};
+use crate::image::{
+    Digest, ManifestOrIndex, OstreeImageReference, RegistryName, SignatureContent, StoredSignature,
+};
 
 #[test]
 fn files_agree() {
@@ -70,12 +72,22 @@ fn scope_texts_agree() {
     }
 }
 
-fn manifest() -> Manifest {
-    let raw = r#"{"schemaVersion":2,"config":{"mediaType":"application/vnd.oci.image.config.v1+json","digest":"sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855","size":0},"layers":[]}"#;
-    match ManifestOrIndex::parse(raw.into(), None).unwrap() {
-        ManifestOrIndex::Manifest(manifest) => manifest,
-        other => panic!("{other:?}"),
+/// The digest of an image that nobody has signed.
+fn digest() -> Digest {
+    Digest::of(b"")
+}
+
+fn subject(image: OstreeImageReference) -> Subject {
+    Subject {
+        image,
+        manifest: digest(),
+        index: None,
     }
+}
+
+/// What a policy says about an image without signatures.
+fn check(image: OstreeImageReference, paths: &PolicyPaths) -> Result<Verdict, Denied> {
+    Ruling::of(subject(image), paths)?.judge(&[], 0).verdict
 }
 
 /// The verdict or refusal about `image` under a policy.json with this text, in words.
@@ -92,16 +104,17 @@ fn verdict(image: &str, policy: Option<&str>) -> Result<String, String> {
     };
     let imgref = OstreeImageReference::from_user(image).unwrap();
     let words = |text: String| text.replace(file.to_str().unwrap(), "FILE");
-    let digest = format!(" ({})", manifest().digest());
-    check(&imgref, &manifest(), &paths)
+    let digest = format!(" ({})", digest());
+    check(imgref, &paths)
         .map(|verdict| words(verdict.to_string()))
         .map_err(|denied| words(denied.to_string()).replace(&digest, ""))
 }
 
 const ACCEPT: &str = r#"{"type":"insecureAcceptAnything"}"#;
 const REJECT: &str = r#"{"type":"reject"}"#;
-const GPG: &str = r#"{"type":"signedBy","keyType":"GPGKeys","keyPath":"/k"}"#;
-const SIGSTORE: &str = r#"{"type":"sigstoreSigned","keyPath":"/k"}"#;
+const GPG: &str = r#"{"type":"signedBy","keyType":"GPGKeys","keyPath":"/no/key"}"#;
+const X509: &str = r#"{"type":"signedBy","keyType":"X509Certificates","keyPath":"/no/key"}"#;
+const SIGSTORE: &str = r#"{"type":"sigstoreSigned","keyPath":"/no/key"}"#;
 
 fn default(requirements: &[&str]) -> String {
     format!(r#"{{"default":[{}]}}"#, requirements.join(","))
@@ -122,11 +135,14 @@ fn each_requirement_has_its_verdict() {
     assert_eq!(of(&[REJECT]), denied("\"reject\" for the default"));
     let cannot = |kind: &str| {
         denied(&format!(
-            "{kind:?} for the default, and Bowline cannot verify {kind} signatures yet"
+            "{kind:?} for the default, and its keys cannot be used: the key file /no/key cannot be \
+             read: No such file or directory (os error 2)"
         ))
     };
     assert_eq!(of(&[GPG]), cannot("signedBy"));
     assert_eq!(of(&[SIGSTORE]), cannot("sigstoreSigned"));
+    let never = "\"signedBy\" for the default in a form that no signature can satisfy";
+    assert_eq!(of(&[X509]), denied(never));
     // Every requirement must hold, in whatever order they stand.
     assert_eq!(of(&[ACCEPT, GPG]), cannot("signedBy"));
     assert_eq!(of(&[ACCEPT, REJECT]), denied("\"reject\" for the default"));
@@ -162,7 +178,7 @@ fn signed_images_are_judged_by_what_applies_to_them() {
     assert!(
         of("quay.io/signed/a")
             .unwrap_err()
-            .contains("cannot verify signedBy")
+            .contains("says \"signedBy\" for scope \"quay.io/signed\"")
     );
     assert!(of("ostree-image-signed:docker://quay.io/signed/a").is_err());
     assert!(
@@ -172,13 +188,24 @@ fn signed_images_are_judged_by_what_applies_to_them() {
     );
 }
 
+/// Whoever follows a remote's signatures is not exempt from the policy.
 #[test]
-fn remotes_are_refused_before_anything_else() {
-    let refused = "ostree-remote-image:r:docker://quay.io/a is refused: Bowline cannot verify \
-                   ostree commit signatures through remote \"r\" yet";
-    for policy in [None, Some(default(&[ACCEPT]))] {
-        let found = verdict("ostree-remote-registry:r:quay.io/a", policy.as_deref());
-        assert_eq!(found, Err(refused.into()));
+fn the_policy_applies_whatever_else_is_asked_for() {
+    for image in [
+        "ostree-remote-registry:r:quay.io/a",
+        "ostree-unverified-registry:quay.io/a",
+        "ostree-unverified-image:docker://quay.io/a",
+        "quay.io/a",
+    ] {
+        assert!(verdict(image, Some(&default(&[ACCEPT]))).is_ok(), "{image}");
+        assert!(
+            verdict(image, Some(&default(&[REJECT]))).is_err(),
+            "{image}"
+        );
+        assert!(
+            verdict(image, Some(&default(&[ACCEPT, SIGSTORE]))).is_err(),
+            "{image}"
+        );
     }
 }
 
@@ -230,7 +257,7 @@ fn the_first_file_that_exists_is_used_alone() {
             system: system.iter().map(|p| (*p).clone()).collect(),
         };
         let imgref = OstreeImageReference::from_user("quay.io/a").unwrap();
-        check(&imgref, &manifest(), &paths).map_err(|denied| *denied.reason)
+        check(imgref, &paths).map_err(|denied| *denied.reason)
     };
     assert!(of(Some(&accept), Some(&reject), &[&reject]).is_ok());
     assert!(of(None, Some(&accept), &[&reject]).is_ok());
@@ -281,3 +308,96 @@ proptest! {
         prop_assert!(verdict("ostree-image-signed:docker://quay.io/a:1", Some(&text)).is_err());
     }
 }
+
+/// A policy requirement of the tables, as JSON with paths that lead into their folder.
+fn absolute(requirement: &serde_yaml_ng::Value, folder: &std::path::Path) -> serde_json::Value {
+    fn amend(value: &mut serde_json::Value, folder: &str) {
+        let Some(object) = value.as_object_mut() else {
+            return;
+        };
+        for (key, value) in object {
+            let join = |value: &mut serde_json::Value| {
+                *value = format!("{folder}/{}", value.as_str().unwrap()).into();
+            };
+            match value {
+                serde_json::Value::String(_) if key.ends_with("Path") => join(value),
+                serde_json::Value::Array(list) if key.ends_with("Paths") => {
+                    list.iter_mut().for_each(join);
+                }
+                other => amend(other, folder),
+            }
+        }
+    }
+    let mut value = serde_json::to_value(requirement).unwrap();
+    amend(&mut value, folder.to_str().unwrap());
+    value
+}
+
+/// Digest of a manifest that can be read, or that of nothing.
+fn digest_of_manifest(folder: &std::path::Path, case: &serde_yaml_ng::Value) -> Option<Digest> {
+    let bytes = std::fs::read(folder.join(case["manifest"].as_str()?)).unwrap();
+    let digest = Digest::of(&bytes);
+    ManifestOrIndex::parse(bytes, None).ok().map(|_| digest)
+}
+
+#[test]
+fn verdicts_agree_with_containers_image() {
+    let Some((folder, table)) = load("signatures") else {
+        return;
+    };
+    let folder = folder.canonicalize().unwrap();
+    let temp = tempfile::tempdir().unwrap();
+    let paths = PolicyPaths {
+        explicit: Some(temp.path().join("policy.json")),
+        ..PolicyPaths::default()
+    };
+    let (mut accepted, mut refused) = (0, 0);
+    for case in list(&table, "policy_cases") {
+        // A manifest that cannot be used never gets as far as a policy.
+        let Some(manifest) = digest_of_manifest(&folder, case) else {
+            assert_eq!(text(case, "verdict"), "reject", "{case:?}");
+            continue;
+        };
+        let requirements = list(case, "requirements").map(|r| absolute(r, &folder));
+        let policy = serde_json::json!({"default": requirements.collect::<Vec<_>>()});
+        std::fs::write(paths.explicit.as_ref().unwrap(), policy.to_string()).unwrap();
+        let signatures = list(case, "signatures").map(|file| {
+            let place = file.as_str().unwrap();
+            StoredSignature {
+                place: place.into(),
+                content: SignatureContent::File(std::fs::read(folder.join(place)).unwrap()),
+            }
+        });
+        let signatures: Vec<_> = signatures.collect();
+        let image = OstreeImageReference::from_user(&format!(
+            "ostree-unverified-image:docker://{}",
+            text(case, "docker_reference")
+        ));
+        let subject = Subject {
+            image: image.unwrap(),
+            manifest,
+            index: None,
+        };
+        let judge = |signatures: &[StoredSignature]| {
+            let ruling = Ruling::of(subject.clone(), &paths);
+            ruling.and_then(|ruling| ruling.judge(signatures, NOW).verdict)
+        };
+        let found = judge(&signatures);
+        let expected = text(case, "verdict") == "accept";
+        assert_eq!(found.is_ok(), expected, "{case:?}: {found:?}");
+        *(if expected {
+            &mut accepted
+        } else {
+            &mut refused
+        }) += 1;
+        for (signature, expected) in signatures.iter().zip(list(case, "per_signature")) {
+            let found = judge(std::slice::from_ref(signature));
+            let expected = expected == "accept";
+            assert_eq!(found.is_ok(), expected, "{case:?}: {found:?}");
+        }
+    }
+    assert!(accepted > 30 && refused > 40, "{accepted} {refused}");
+}
+
+/// When all the fixtures are valid that ever are.
+const NOW: i64 = 1_795_000_000;

@@ -13,7 +13,7 @@ use crate::pull::{LayerStep, PullPlan};
 use crate::repo::{ImageRecord, Transfer};
 use crate::sysroot::{CachedUpdate, DeploymentId, Slot};
 use crate::transport::SourceOptions;
-use crate::trust::PolicyPaths;
+use crate::trust::Rules;
 
 /// Which image to follow.
 #[derive(Debug, Clone)]
@@ -44,8 +44,8 @@ pub struct Request {
     pub jobs: usize,
     /// How to reach the image.
     pub source: SourceOptions,
-    /// Where the signature policy is.
-    pub policy: PolicyPaths,
+    /// By which rules the image is judged.
+    pub rules: Rules,
     /// Hears what happens.
     pub progress: Arc<dyn ProgressSink>,
     /// Hears what is about to be deployed.
@@ -63,7 +63,7 @@ impl fmt::Debug for Request {
             .field("arch", &self.arch)
             .field("jobs", &self.jobs)
             .field("source", &self.source)
-            .field("policy", &self.policy)
+            .field("rules", &self.rules)
             .finish_non_exhaustive()
     }
 }

@@ -130,6 +130,7 @@ fn the_status_has_the_fields_of_the_schema() {
                 "checksum": entry["ostree"]["checksum"],
                 "deploySerial": 0,
             },
+            "verified": [],
             "transfer": {"fetched": fetched, "reused": 0},
         })
     );
@@ -141,7 +142,8 @@ fn the_status_has_the_fields_of_the_schema() {
         format!(
             "  deployed (boots next)\n    Image       {} (unverified)\n    Digest      {}\n    \
              Version     1 (2026-01-01T00:00:00Z)\n    Commit      {checksum}.0\n    \
-             Stateroot   default\n    Fetched     {}, 0 B reused\n",
+             Stateroot   default\n    Verified    no: it follows an unverified reference\n    \
+             Fetched     {}, 0 B reused\n",
             scene.image_name("os"),
             os("1", "").digest(),
             bowline::sys::amount::bytes(fetched),

@@ -16,7 +16,7 @@ use bowline::testing::registry::{Fault, TestRegistry};
 use bowline::testing::tar;
 use bowline::transport::{self, SourceOptions};
 
-use crate::support::{Place, chain, runtime};
+use crate::support::{Place, accept, chain, runtime};
 
 const MODES: [&str; 3] = ["bare", "bare-user", "archive"];
 const FILES: usize = 60;
@@ -95,7 +95,8 @@ fn pull_into(repo: &Repo, imgref: &ImageReference, sink: Arc<Warnings>) -> Resul
     };
     runtime().block_on(async {
         let source = transport::open(imgref, &SourceOptions::default()).await?;
-        match pull::prepare(repo, &*source, imgref, &options).await? {
+        let accepted = accept(&*source, imgref, &options.arch).await?;
+        match pull::prepare(repo, &*source, &accepted, &options).await? {
             Prepared::Unchanged(record) => Ok(*record),
             Prepared::Ready(mut plan) => {
                 pull::compare(repo, &*source, &mut plan, &sink).await?;

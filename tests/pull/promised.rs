@@ -12,7 +12,7 @@ use bowline::transport::{self, SourceOptions};
 
 use crate::chunked::Scene;
 use crate::resumed::{self, Interrupted};
-use crate::support::runtime;
+use crate::support::{accept, runtime};
 
 /// Bytes that come between the parts of an answer: their heads, and small gaps.
 const PER_PART: u64 = 256;
@@ -27,7 +27,8 @@ fn promise(scene: &Scene, imgref: &ImageReference) -> (u64, u64, Vec<LayerStep>)
     runtime().block_on(async {
         let source = transport::open(imgref, &SourceOptions::default()).await;
         let source = source.unwrap();
-        let prepared = pull::prepare(repo, &*source, imgref, &options).await;
+        let accepted = accept(&*source, imgref, &options.arch).await.unwrap();
+        let prepared = pull::prepare(repo, &*source, &accepted, &options).await;
         let Prepared::Ready(mut plan) = prepared.unwrap() else {
             panic!("nothing to pull")
         };

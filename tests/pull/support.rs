@@ -5,12 +5,15 @@ use std::process::Command;
 use std::sync::Arc;
 
 use anyhow::Result;
-use bowline::image::{Digest, ImageReference, Transport, host_arch};
+use bowline::image::{
+    Digest, ImageReference, OstreeImageReference, SignatureSource, Transport, host_arch,
+};
 use bowline::progress::Silent;
-use bowline::pull::{self, Prepared, PullOptions, PullPlan};
+use bowline::pull::{self, Accepted, Prepared, PullOptions, PullPlan};
 use bowline::repo::{ImageRecord, Repo};
 use bowline::testing::oci::Image;
-use bowline::transport::{self, SourceOptions};
+use bowline::transport::{self, ImageSource, SourceOptions};
+use bowline::trust::{PolicyPaths, Rules};
 use tempfile::TempDir;
 
 /// A scratch place: `repo` and `image` in a temporary directory.
@@ -61,7 +64,8 @@ impl Place {
         };
         runtime().block_on(async {
             let source = transport::open(imgref, &SourceOptions::default()).await?;
-            pull::prepare(&self.repo, &*source, imgref, &options).await
+            let accepted = accept(&*source, imgref, arch).await?;
+            pull::prepare(&self.repo, &*source, &accepted, &options).await
         })
     }
 
@@ -154,4 +158,25 @@ pub fn runtime() -> tokio::runtime::Runtime {
 /// The whole chain of an error, as one text.
 pub fn chain(error: &anyhow::Error) -> String {
     format!("{error:#}")
+}
+
+/// Accepts whatever a source has, as a host without a policy does.
+pub async fn accept(
+    source: &dyn ImageSource,
+    imgref: &ImageReference,
+    arch: &str,
+) -> Result<Accepted> {
+    let image = OstreeImageReference {
+        sigverify: SignatureSource::ContainerPolicyAllowInsecure,
+        imgref: imgref.clone(),
+    };
+    let policy = PolicyPaths {
+        system: Vec::new(),
+        ..PolicyPaths::default()
+    };
+    let rules = Rules {
+        policy,
+        ..Rules::default()
+    };
+    pull::accept(source, &image, arch, &rules).await
 }

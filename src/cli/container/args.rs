@@ -14,7 +14,7 @@ pub struct ContainerArgs {
     pub command: ContainerCommand,
 }
 
-/// What can be done while an image is built.
+/// What can be done while an image is built or offered.
 #[derive(Debug, Subcommand)]
 pub enum ContainerCommand {
     /// Check that an image can boot and be updated; the last step of a Containerfile
@@ -26,6 +26,32 @@ pub enum ContainerCommand {
     Unencapsulate(UnencapsulateArgs),
     /// Empty /run, /tmp, /var/tmp and /var/cache, which no host sees; for a step of a Containerfile
     Commit(CommitArgs),
+    /// Explain what the signature policy says about an image, step by step
+    Verify(VerifyArgs),
+}
+
+/// Arguments of `container verify`.
+#[derive(Debug, Args)]
+pub struct VerifyArgs {
+    /// Image: host/name:tag, or any form with a transport or with ostree-image-signed: in front
+    #[arg(value_name = "IMAGE")]
+    pub image: String,
+
+    /// Signature policy to judge by, instead of the host's
+    #[arg(long, value_name = "FILE")]
+    pub policy: Option<PathBuf>,
+
+    /// Architecture to take from a multi-platform image [default: this machine's]
+    #[arg(long, value_name = "ARCH")]
+    pub arch: Option<String>,
+
+    /// File with registry credentials, instead of the usual places
+    #[arg(long, value_name = "PATH")]
+    pub authfile: Option<PathBuf>,
+
+    /// How to print what was found
+    #[arg(long, value_enum, value_name = "FORMAT", default_value_t)]
+    pub format: Format,
 }
 
 /// Arguments of `container lint`.

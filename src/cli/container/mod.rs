@@ -1,10 +1,11 @@
-//! `container`: what is asked while an image is built, and making images of ostree commits and commits of
-//! images. Arguments come in, what came of it is printed. Decides nothing about images.
+//! `container`: what is asked while an image is built or offered, and making images of ostree commits and
+//! commits of images. Arguments come in, what came of it is printed. Decides nothing about images.
 
 pub mod args;
 mod encapsulate;
 mod render;
 mod unencapsulate;
+mod verify;
 
 use anyhow::{Context as _, Result};
 use serde::Serialize;
@@ -22,6 +23,7 @@ pub fn run(args: &ContainerArgs, context: &Context) -> Result<Outcome> {
         ContainerCommand::Encapsulate(args) => encapsulate::run(args, context),
         ContainerCommand::Unencapsulate(args) => unencapsulate::run(args, context),
         ContainerCommand::Commit(args) => commit(args, context),
+        ContainerCommand::Verify(args) => verify::run(args, context),
     }
 }
 

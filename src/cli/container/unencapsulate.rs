@@ -5,11 +5,9 @@ use anyhow::Result;
 
 use super::args::UnencapsulateArgs;
 use crate::cli::{Context, Outcome, image, reference};
-use crate::image::Manifest;
 use crate::progress::Event;
-use crate::pull::{FetchCommit, fetch_commit};
+use crate::pull::{self, FetchCommit, fetch_commit};
 use crate::transport;
-use crate::trust;
 
 /// Fetches the commit.
 pub fn run(args: &UnencapsulateArgs, context: &Context) -> Result<Outcome> {
@@ -17,28 +15,15 @@ pub fn run(args: &UnencapsulateArgs, context: &Context) -> Result<Outcome> {
     let repo = image::open(&args.repo)?;
     let progress = context.progress(&image.imgref.to_string())?;
     let options = FetchCommit {
-        arch: context.arch(&args.fetch),
         jobs: usize::try_from(args.fetch.jobs)?,
         write_ref: args.write_ref.clone(),
     };
     let work = async {
         let source = context.source_options(&args.fetch, progress.clone());
         let source = transport::open(&image.imgref, &source).await?;
-        let accept = |manifest: &Manifest| {
-            let verdict = trust::check(&image, manifest, &context.policy_paths())?;
-            tracing::info!("{} is accepted unverified: {verdict}", image.imgref);
-            Ok(())
-        };
-        let imgref = &image.imgref;
-        fetch_commit(
-            &repo,
-            source.into(),
-            imgref,
-            &options,
-            accept,
-            progress.clone(),
-        )
-        .await
+        let (arch, rules) = (context.arch(&args.fetch), context.trust_rules()?);
+        let accepted = pull::accept(&*source, &image, &arch, &rules).await?;
+        fetch_commit(&repo, source.into(), &accepted, &options, progress.clone()).await
     };
     let result = context.block_on(work);
     progress.event(Event::Finished);

@@ -23,7 +23,7 @@ use crate::install::InstallError;
 use crate::pull::{NotEncapsulated, Unsuitable};
 use crate::reexport::ReexportError;
 use crate::repo::flatpak::FlatpakError;
-use crate::repo::{LayerError, NoRecord, RepoUnsupported, system_error_kind};
+use crate::repo::{CommitUnsigned, LayerError, NoRecord, RepoUnsupported, system_error_kind};
 use crate::sys::tool::ToolMissing;
 use crate::sysroot::{OriginError, SysrootError};
 use crate::transport::Error as SourceError;
@@ -47,13 +47,14 @@ const FORMS: &str = "write an image as host/name:tag, host/name@sha256:… or TR
 /// Sorts an error by the first error in its chain, outermost first, whose type says something.
 pub fn classify(error: &anyhow::Error) -> Verdict {
     let known = error.chain().find_map(|cause| {
-        let table: [fn(&(dyn StdError + 'static)) -> Option<Verdict>; 30] = [
+        let table: [fn(&(dyn StdError + 'static)) -> Option<Verdict>; 31] = [
             |e| e.downcast_ref().map(usage),
             |e| e.downcast_ref().map(interrupted),
             |e| e.downcast_ref().and_then(source),
             |e| e.downcast_ref().map(reference),
             |e| e.downcast_ref().and_then(layer),
             |e| e.downcast_ref().map(denied),
+            |e| e.downcast_ref().map(commit_unsigned),
             |e| e.downcast_ref().map(sysroot),
             |e| e.downcast_ref().map(deploy),
             |e| e.downcast_ref().map(known_bad),
@@ -182,6 +183,7 @@ fn layer(error: &LayerError) -> Option<Verdict> {
     match error {
         // The system's own error, further down the chain, says what kind it is.
         LayerError::Store(_) => None,
+        LayerError::Unsigned(unsigned) => Some(commit_unsigned(unsigned)),
         // The digests of these may well be right.
         LayerError::Path { .. }
         | LayerError::LinkTarget { .. }
@@ -193,6 +195,12 @@ fn layer(error: &LayerError) -> Option<Verdict> {
 
 fn layout(_: &LayoutError) -> Verdict {
     Verdict::hint(Kind::Network, UNUSABLE)
+}
+
+fn commit_unsigned(_: &CommitUnsigned) -> Verdict {
+    let hint = "check the remote's keys and settings (`ostree remote list`, /etc/ostree/remotes.d), \
+                and who built the image";
+    Verdict::hint(Kind::Denied, hint)
 }
 
 fn denied(error: &Denied) -> Verdict {

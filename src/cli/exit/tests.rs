@@ -13,7 +13,7 @@ use crate::health::BadImage;
 use crate::image::{Digest, ImageReference, ManifestError, OstreeImageReference};
 use crate::install::InstallError;
 use crate::pull::{LayerFailure, Unsuitable};
-use crate::repo::LayerError;
+use crate::repo::{CommitUnsigned, LayerError};
 use crate::sysroot::SysrootError;
 use crate::upgrade::KnownBad;
 use crate::{transport, trust};
@@ -432,11 +432,24 @@ fn an_image_that_the_policy_refuses() {
     let denied = trust::Denied {
         image: image().to_string(),
         digest: Digest::of(b""),
-        reason: trust::Reason::OstreeRemote("r".into()).into(),
+        reason: trust::Reason::NoCommit { remote: "r".into() }.into(),
     };
     let (code, text) = seen(pulling(denied));
     assert_eq!(code, 4, "{text}");
     assert!(text.contains("\nhint: follow the image under"), "{text}");
+    let unsigned = || CommitUnsigned {
+        commit: "ab".into(),
+        remote: "r".into(),
+        problem: "it has no signature".into(),
+    };
+    for error in [
+        pulling(unsigned()),
+        pulling(LayerError::Unsigned(unsigned())),
+    ] {
+        let (code, text) = seen(error);
+        assert_eq!(code, 4, "{text}");
+        assert!(text.contains("\nhint: check the remote's keys"), "{text}");
+    }
 }
 
 #[test]

@@ -9,9 +9,9 @@ use crate::cli::args::ImageCopyArgs;
 use crate::cli::{Context, reference};
 use crate::image::{ImageReference, RegistryName, Transport};
 use crate::progress::{Event, Phase, ProgressSink};
+use crate::pull;
 use crate::transport::push::{CopyPlan, Destination, PushOptions, Selection, copy};
-use crate::transport::{self, ImageSource};
-use crate::trust;
+use crate::transport::{self, ImageSource, Resolved};
 
 /// Copies, and prints what stands where now.
 pub fn run(args: &ImageCopyArgs, context: &Context) -> Result<()> {
@@ -26,10 +26,14 @@ pub fn run(args: &ImageCopyArgs, context: &Context) -> Result<()> {
             true => Selection::All,
             false => Selection::Arch(context.arch(&args.fetch)),
         };
+        let rules = context.trust_rules()?;
         let plan = CopyPlan::new(&*source, &selection).await?;
         for manifest in plan.manifests.iter().filter_map(|m| m.image.as_ref()) {
-            let verdict = trust::check(&from, manifest, &context.policy_paths())?;
-            tracing::info!("{} is accepted unverified: {verdict}", from.imgref);
+            let resolved = Resolved {
+                manifest: manifest.clone(),
+                index: plan.digest(),
+            };
+            pull::accept_copy(&*source, &from, resolved, &rules).await?;
         }
         let options = push_options(args, &from.imgref, context, progress.clone());
         let destination = Destination::open(&to, &options).await?;

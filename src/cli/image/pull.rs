@@ -12,10 +12,9 @@ use crate::cli::args::{Format, ImagePullArgs};
 use crate::cli::{Context, reference, render_plan};
 use crate::image::{Manifest, OstreeImageReference};
 use crate::progress::{Event, Phase, ProgressSink};
-use crate::pull::{self, Prepared, PullOptions};
+use crate::pull::{self, Accepted, Prepared, PullOptions};
 use crate::repo::Repo;
 use crate::transport::{self, ImageSource};
-use crate::trust;
 
 /// Pulls, and prints digest and commit; or prints what a pull would do.
 pub fn run(args: &ImagePullArgs, path: &Path, context: &Context) -> Result<()> {
@@ -45,7 +44,7 @@ struct Pull<'a> {
 
 impl Pull<'_> {
     async fn run(&self) -> Result<String> {
-        let (source, prepared) = self.prepare().await?;
+        let (source, accepted, prepared) = self.prepare().await?;
         if self.args.plan {
             return self.plan(&prepared);
         }
@@ -59,6 +58,7 @@ impl Pull<'_> {
                 pull::run(&self.repo, source, *plan, jobs, self.progress.clone()).await?
             }
         };
+        accepted.note(&self.repo, &record)?;
         Ok(format!(
             "Image   {}\nDigest  {}\nCommit  {}\n",
             self.image.imgref, record.manifest_digest, record.commit
@@ -66,7 +66,7 @@ impl Pull<'_> {
     }
 
     /// Finds out what there is to do. Fetches manifest, config and tables of contents.
-    async fn prepare(&self) -> Result<(Arc<dyn ImageSource>, Prepared)> {
+    async fn prepare(&self) -> Result<(Arc<dyn ImageSource>, Accepted, Prepared)> {
         self.progress.event(Event::Phase(Phase::Resolve));
         let (imgref, fetch) = (&self.image.imgref, &self.args.fetch);
         let options = self.context.source_options(fetch, self.progress.clone());
@@ -75,21 +75,13 @@ impl Pull<'_> {
             arch: self.context.arch(fetch),
             require_bootable: false,
         };
-        let mut prepared = pull::prepare(&self.repo, &*source, imgref, &options).await?;
-        match &mut prepared {
-            Prepared::Unchanged(record) => self.accept(&record.manifest)?,
-            Prepared::Ready(plan) => {
-                self.accept(&plan.manifest)?;
-                pull::compare(&self.repo, &*source, plan, &self.progress).await?;
-            }
+        let rules = self.context.trust_rules()?;
+        let accepted = pull::accept(&*source, &self.image, &options.arch, &rules).await?;
+        let mut prepared = pull::prepare(&self.repo, &*source, &accepted, &options).await?;
+        if let Prepared::Ready(plan) = &mut prepared {
+            pull::compare(&self.repo, &*source, plan, &self.progress).await?;
         }
-        Ok((source, prepared))
-    }
-
-    fn accept(&self, manifest: &Manifest) -> Result<(), trust::Denied> {
-        let verdict = trust::check(&self.image, manifest, &self.context.policy_paths())?;
-        tracing::info!("{} is accepted unverified: {verdict}", self.image.imgref);
-        Ok(())
+        Ok((source, accepted, prepared))
     }
 
     /// What would be done about each layer.

@@ -8,6 +8,7 @@ use serde::Serialize;
 use crate::host::utc;
 use crate::image::{ImageConfig, ImageLayout, ImageReference, LayerKind, Manifest};
 use crate::repo::ImageRecord;
+use crate::trust::VerifiedBy;
 
 /// The annotation of a chunk that names what is in it, comma-joined.
 const COMPONENTS: &str = "ostree.components";
@@ -58,6 +59,10 @@ pub struct Details {
     pub bootable: bool,
     /// Labels of the config.
     pub labels: BTreeMap<String, String>,
+    /// Who vouched for it when it was last pulled, none where nobody did; absent where that was not
+    /// recorded.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub verified: Option<Vec<VerifiedBy>>,
     /// Layers, base first.
     pub layers: Vec<LayerDetails>,
 }
@@ -81,14 +86,19 @@ pub struct LayerDetails {
 }
 
 impl Details {
-    /// Describes a record.
-    pub fn new(imgref: &ImageReference, record: &ImageRecord) -> Self {
+    /// Describes a record and who vouched for it.
+    pub fn new(
+        imgref: &ImageReference,
+        record: &ImageRecord,
+        verified: Option<Vec<VerifiedBy>>,
+    ) -> Self {
         let config = &record.config;
         Self {
             summary: Summary::new(imgref, record),
             architecture: config.architecture.clone(),
             bootable: config.is_bootable(),
             labels: config.labels.clone(),
+            verified,
             layers: layers(&record.manifest, config),
         }
     }

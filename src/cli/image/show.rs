@@ -9,7 +9,9 @@ use super::{find, open};
 use crate::cli::args::{Format, HistoryArgs, InspectArgs, ListArgs, Raw};
 use crate::cli::{Context, text};
 use crate::image::{HistoryEntry, ImageReference, Manifest};
+use crate::pull;
 use crate::repo::{ImageRecord, Repo};
+use crate::trust::VerifiedBy;
 
 /// Prints all images of the repository.
 pub fn list(args: &ListArgs, repo: &std::path::Path, context: &Context) -> Result<()> {
@@ -61,7 +63,7 @@ pub fn inspect(args: &InspectArgs, repo: &std::path::Path, context: &Context) ->
         Some(Raw::Config) => return context.print_bytes(record.config.raw()),
         None => {}
     }
-    let details = Details::new(&imgref, &record);
+    let details = Details::new(&imgref, &record, pull::noted(&repo, &record.commit)?);
     match args.format {
         Format::Human => context.print(&inspect_text(&details)),
         format => context.print(&serialized(&details, format)?),
@@ -82,12 +84,24 @@ fn inspect_text(image: &Details) -> String {
     ] {
         lines += &format!("{name:<14}{value}\n");
     }
+    for words in verified(image.verified.as_deref()) {
+        lines += &format!("{:<14}{}\n", "Verified", text::clean(&words));
+    }
     lines += "\nLabels:\n";
     for (key, value) in &image.labels {
         lines += &format!("  {}={}\n", text::clean(key), text::clean(value));
     }
     let rows: Vec<_> = image.layers.iter().map(layer_row).collect();
     lines + "\n" + &text::table(&["LAYER", "KIND", "SIZE", "COMPONENTS"], &rows)
+}
+
+/// Who vouched for it when it was pulled.
+fn verified(by: Option<&[VerifiedBy]>) -> Vec<String> {
+    match by {
+        None => vec!["not recorded".into()],
+        Some([]) => vec!["no, by nobody".into()],
+        Some(by) => by.iter().map(VerifiedBy::to_string).collect(),
+    }
 }
 
 fn layer_row(layer: &LayerDetails) -> Vec<String> {

@@ -82,7 +82,7 @@ fn an_empty_list_is_its_header() {
 #[test]
 fn inspection_shows_kinds_and_components_and_defuses_labels() {
     let (imgref, record) = image();
-    let shown = inspect_text(&Details::new(&imgref, &record));
+    let shown = inspect_text(&Details::new(&imgref, &record, None));
     let (labels, layers) = shown.split_once("\n\nLAYER").unwrap();
     assert!(labels.contains("Bootable      yes\n"), "{labels}");
     assert!(labels.contains("\n  evil=a [2J b\n"), "{labels}");
@@ -122,7 +122,7 @@ fn history_skips_steps_without_a_layer() {
 #[test]
 fn programs_get_stable_field_names() {
     let (imgref, record) = image();
-    let details = Details::new(&imgref, &record);
+    let details = Details::new(&imgref, &record, None);
     let json: serde_json::Value =
         serde_json::from_str(&serialized(&details, Format::Json).unwrap()).unwrap();
     assert_eq!(json["image"], "docker://quay.io/a/b:1");

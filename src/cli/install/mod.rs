@@ -116,7 +116,7 @@ fn wanted(args: &SystemArgs, context: &Context) -> Result<Wanted> {
         arch: context.arch(&args.fetch),
         jobs: usize::try_from(args.fetch.jobs)?,
         source: context.source_options(&args.fetch, progress.clone()),
-        policy: context.policy_paths(),
+        rules: context.trust_rules()?,
         progress,
     })
 }

@@ -54,7 +54,7 @@ fn of_image(
         arch: context.arch(&args.fetch),
         jobs: usize::try_from(args.fetch.jobs)?,
         source: context.source_options(&args.fetch, progress.clone()),
-        policy: context.policy_paths(),
+        rules: context.trust_rules()?,
         progress,
         image,
     };

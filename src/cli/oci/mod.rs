@@ -10,11 +10,11 @@ use anyhow::{Context as _, Result};
 
 use self::args::{OciArgs, OciCommand, UnpackArgs};
 use super::{Context, Outcome, UsageError, reference};
-use crate::image::{Digest, Manifest, OstreeImageReference};
+use crate::image::{Digest, OstreeImageReference};
 use crate::progress::{Event, Phase, ProgressSink};
 use crate::sys::fs as sysfs;
 use crate::transport::{self, ImageSource, Resolved};
-use crate::{trust, unpack};
+use crate::{pull, unpack};
 
 /// Runs what was asked for.
 pub fn run(args: &OciArgs, context: &Context) -> Result<Outcome> {
@@ -38,7 +38,7 @@ fn unpack(args: &UnpackArgs, context: &Context) -> Result<()> {
         let source = origin.open(args, &dir, context, progress.clone()).await?;
         let found = transport::resolve(&*source, &context.arch(&args.fetch)).await?;
         pinned(&found, digest.as_ref())?;
-        origin.accept(&found.manifest, context)?;
+        origin.accept(&*source, &found, context).await?;
         progress.event(Event::Phase(Phase::Fetch));
         let owners = rustix::process::geteuid().is_root();
         let done = unpack::run(&source, &found.manifest, &dir, owners, &progress).await?;
@@ -111,12 +111,19 @@ impl Origin {
     }
 
     /// An archive that has the digest that was asked for needs no policy.
-    fn accept(&self, manifest: &Manifest, context: &Context) -> Result<(), trust::Denied> {
-        if let Self::Image(image) = self {
-            let verdict = trust::check(image, manifest, &context.policy_paths())?;
-            tracing::info!("{} is accepted unverified: {verdict}", image.imgref);
+    async fn accept(
+        &self,
+        source: &dyn ImageSource,
+        found: &Resolved,
+        context: &Context,
+    ) -> Result<()> {
+        match self {
+            Self::Image(image) => {
+                let rules = context.trust_rules()?;
+                pull::accept_copy(source, image, found.clone(), &rules).await
+            }
+            Self::Web(_) => Ok(()),
         }
-        Ok(())
     }
 }
 

@@ -7,7 +7,7 @@ use crate::boot::kargs::KernelArgs;
 use crate::config::install::Loader;
 use crate::progress::{Event, ProgressSink};
 use crate::transport::SourceOptions;
-use crate::trust::PolicyPaths;
+use crate::trust::Rules;
 
 #[derive(Debug)]
 struct Deaf;
@@ -31,7 +31,7 @@ fn request(arch: &str) -> DiskRequest {
         arch: arch.into(),
         jobs: 1,
         source: SourceOptions::default(),
-        policy: PolicyPaths::default(),
+        rules: Rules::default(),
         progress: Arc::new(Deaf),
     };
     DiskRequest {

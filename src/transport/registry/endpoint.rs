@@ -14,6 +14,7 @@ use tokio::sync::Mutex;
 use super::answer::{self, Peer};
 use super::tls;
 use super::token::{self, Applicant, Authorization, Challenge};
+use crate::image::RegistryName;
 use crate::transport::auth::{self, Found};
 use crate::transport::registries_conf::PullSource;
 use crate::transport::{Error, SourceOptions};
@@ -45,6 +46,8 @@ pub(super) struct Ask {
 /// A repository in a registry, with what is known about talking to it.
 #[derive(Debug)]
 pub(super) struct Endpoint {
+    /// The name as this place knows it.
+    pub(super) name: RegistryName,
     host: String,
     repository: String,
     /// What tokens are asked for.
@@ -94,6 +97,7 @@ impl Endpoint {
         Url::parse(&format!("https://{}/", name.host))
             .map_err(|why| Error::Config(format!("{:?} is no host: {why}", name.host)))?;
         Ok(Arc::new(Self {
+            name: name.clone(),
             host: name.host.clone(),
             repository: name.repository.clone(),
             scopes,
@@ -388,7 +392,8 @@ pub(in crate::transport) fn is_loopback(host: &str) -> bool {
     bare == "localhost" || address.is_ok_and(|address| address.is_loopback())
 }
 
-/// `idle`: how long an answer may be silent, and how long it may take to begin.
+/// An HTTP client for `host`, with the certificates that are kept for it. `idle`: how long an answer may
+/// be silent, and how long it may take to begin.
 pub(in crate::transport) fn client(
     host: &str,
     insecure: bool,

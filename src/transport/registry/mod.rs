@@ -12,6 +12,7 @@ mod endpoint;
 mod multipart;
 mod ranges;
 mod retry;
+mod signatures;
 mod tls;
 mod token;
 mod transfer;
@@ -32,7 +33,7 @@ pub(super) use self::token::place;
 pub(super) use self::upload::RegistrySink;
 use super::registries_conf::RegistriesConf;
 use super::{Blob, Error, ImageSource, RawManifest, SourceOptions};
-use crate::image::{Descriptor, Digest, MAX_MANIFEST_BYTES, RegistryName};
+use crate::image::{Descriptor, Digest, MAX_MANIFEST_BYTES, RegistryName, StoredSignature};
 
 /// The manifests we can read (image-spec, media-types.md; Docker's image manifest v2, schema 2).
 const ACCEPT_MANIFESTS: &str = "application/vnd.oci.image.manifest.v1+json, \
@@ -123,6 +124,14 @@ impl ImageSource for RegistrySource {
         Ok(Blob::Stream(stream.await?))
     }
 
+    /// Mirrors seldom have the signatures of what they have, so every place is asked until one does.
+    async fn signatures(&self, manifests: &[Digest]) -> Result<Vec<StoredSignature>, Error> {
+        let (first, others) = self.order();
+        let endpoints = std::iter::once(first).chain(others);
+        let endpoints: Vec<_> = endpoints.map(|index| &self.endpoints[index]).collect();
+        signatures::find(&endpoints, manifests).await
+    }
+
     fn place(&self) -> String {
         let RegistryName {
             host, repository, ..
@@ -152,9 +161,18 @@ async fn manifest(
         accept: Some(ACCEPT_MANIFESTS),
         ..Ask::default()
     };
+    fetch(endpoint, &ask, expected).await
+}
+
+/// Fetches a manifest or a list of such, retrying temporary failures.
+async fn fetch(
+    endpoint: &Endpoint,
+    ask: &Ask,
+    expected: Option<&Digest>,
+) -> Result<RawManifest, Error> {
     let mut budget = Budget::new(&endpoint.options);
     loop {
-        match manifest_once(endpoint, &ask, expected).await {
+        match manifest_once(endpoint, ask, expected).await {
             Err(error) => budget.pause(error).await?,
             Ok(manifest) => return Ok(manifest),
         }

@@ -1,0 +1,232 @@
+//! Whether an ostree commit is signed as a remote's configuration asks: a commit and what is noted
+//! about it come in; who signed goes out, or why that is not enough. GPG is verified by libostree, with
+//! its own rules about keys (`gpg-verify`, `gpgkeypath`, `REMOTE.trustedkeys.gpg`), ed25519 here
+//! (`sign-verify`, `verification-ed25519-key`); see ostree.repo-config(5). A remote that asks for
+//! nothing vouches for nothing.
+
+use std::sync::{Mutex, PoisonError};
+
+use anyhow::{Context, Result};
+use fn_error_context::context;
+use ostree::glib::{Bytes, Error};
+use ostree::{RepoVerifyFlags, gio};
+
+use super::ed25519;
+use super::object::ObjectKind;
+use super::store::Repo;
+use crate::image::Digest;
+
+/// A commit that a remote does not vouch for.
+#[derive(Debug, thiserror::Error)]
+#[error("the ostree commit {commit} in it is not signed as remote {remote:?} asks: {problem}")]
+pub struct CommitUnsigned {
+    /// The commit.
+    pub commit: String,
+    /// The remote.
+    pub remote: String,
+    /// What is wrong, in libostree's words where it found it.
+    pub problem: String,
+}
+
+/// A good signature of a commit.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CommitSigner {
+    /// Whether it is one of GPG; else it is one of libostree's own kinds.
+    pub gpg: bool,
+    /// The key, as far as libostree tells.
+    pub key: String,
+}
+
+/// What a commit must be before anything of its image is written.
+#[derive(Debug)]
+pub struct CommitCheck {
+    repo: Mutex<Repo>,
+    remote: String,
+}
+
+impl CommitCheck {
+    /// Verifies through a remote of this repository.
+    pub fn new(repo: &Repo, remote: &str) -> Result<Self> {
+        Ok(Self {
+            repo: Mutex::new(repo.reopen()?),
+            remote: remote.into(),
+        })
+    }
+
+    /// Verifies a commit that is on its way. `noted` is its detached metadata, where signatures are.
+    pub(super) fn verify(
+        &self,
+        commit: Digest,
+        data: &[u8],
+        noted: Option<&[u8]>,
+    ) -> Result<(), CommitUnsigned> {
+        let repo = self.repo.lock().unwrap_or_else(PoisonError::into_inner);
+        verify(&repo, &self.remote, commit, data, noted).map(|_| ())
+    }
+}
+
+/// Verifies by everything that the remote asks for; the words of what verified go out, a line each.
+fn verify(
+    repo: &Repo,
+    remote: &str,
+    commit: Digest,
+    data: &[u8],
+    noted: Option<&[u8]>,
+) -> Result<String, CommitUnsigned> {
+    let unsigned = |problem: String| CommitUnsigned {
+        commit: commit.hex(),
+        remote: remote.into(),
+        problem,
+    };
+    let found = Digest::of(data);
+    if found != commit {
+        return Err(unsigned(format!("its bytes are those of {}", found.hex())));
+    }
+    let Some(noted) = noted else {
+        return Err(unsigned("it has no signature".into()));
+    };
+    let words = Demands::of(repo, remote).and_then(|asked| asked.verify(repo, remote, data, noted));
+    words.map_err(unsigned)
+}
+
+/// What a remote asks for.
+#[derive(Debug)]
+struct Demands {
+    gpg: bool,
+    /// Ed25519, by these keys.
+    ed25519: Option<ed25519::Settings>,
+    /// Something else that libostree knows.
+    other: bool,
+}
+
+impl Demands {
+    fn of(repo: &Repo, remote: &str) -> Result<Self, String> {
+        let words = |error: Error| error.message().to_owned();
+        let gpg = repo.ostree().remote_get_gpg_verify(remote).map_err(words)?;
+        let option = |key: &str| {
+            let value = repo
+                .ostree()
+                .remote_option(remote, key, None)
+                .map_err(words)?;
+            let value = value.map(|value| value.to_string());
+            Ok::<_, String>(value.filter(|value| !value.is_empty()))
+        };
+        let settings = ed25519::Settings {
+            key: option("verification-ed25519-key")?,
+            file: option("verification-ed25519-file")?,
+        };
+        let (ed25519, other) = match option("sign-verify")?.as_deref() {
+            None | Some("false" | "0") => (None, false),
+            Some("true" | "1") if settings.is_empty() => (None, true),
+            Some("true" | "1") => (Some(settings), false),
+            Some(list) if is_ed25519_only(list) => (Some(settings), false),
+            Some(_) => (None, true),
+        };
+        match gpg || ed25519.is_some() || other {
+            true => Ok(Self {
+                gpg,
+                ed25519,
+                other,
+            }),
+            false => Err("the remote asks for no signature (gpg-verify and sign-verify)".into()),
+        }
+    }
+
+    /// All of them must hold.
+    fn verify(
+        &self,
+        repo: &Repo,
+        remote: &str,
+        data: &[u8],
+        noted: &[u8],
+    ) -> Result<String, String> {
+        let mut lines = String::new();
+        let flags = match (self.gpg, self.other) {
+            (false, false) => None,
+            (true, false) => Some(RepoVerifyFlags::NO_SIGNAPI),
+            (false, true) => Some(RepoVerifyFlags::NO_GPG),
+            (true, true) => Some(RepoVerifyFlags::NONE),
+        };
+        if let Some(flags) = flags {
+            let (data, noted) = (Bytes::from(data), Bytes::from(noted));
+            let verified = repo
+                .ostree()
+                .signature_verify_commit_data(remote, &data, &noted, flags);
+            lines += &verified.map_err(|error| error.message().replace('\n', "; "))?;
+        }
+        if let Some(settings) = &self.ed25519 {
+            let key = settings.verify(data, noted)?;
+            lines += &format!("\ned25519: '{key}'");
+        }
+        Ok(lines)
+    }
+}
+
+/// Whether a list of kinds of signatures, as GKeyFile has lists, names no other.
+fn is_ed25519_only(list: &str) -> bool {
+    let mut kinds = list
+        .split(';')
+        .map(str::trim)
+        .filter(|kind| !kind.is_empty());
+    kinds.all(|kind| kind == "ed25519")
+}
+
+impl Repo {
+    /// Verifies a commit that is in the repository, its bytes included, and tells who signed it.
+    /// An error of the type [`CommitUnsigned`] where the remote does not vouch for it.
+    #[context("Verifying the signature of commit {commit}")]
+    pub fn verify_commit(&self, commit: &str, remote: &str) -> Result<Vec<CommitSigner>> {
+        let checksum = Digest::from_hex(commit)?;
+        let data = self.object_bytes(checksum, ObjectKind::Commit)?;
+        let data = data.context("it is not in the repository")?;
+        let noted = self.object_bytes(checksum, ObjectKind::CommitMeta)?;
+        let words = verify(self, remote, checksum, &data, noted.as_deref())?;
+        let mut signers = self.gpg_signers(commit, remote);
+        signers.extend(others(&words));
+        Ok(signers)
+    }
+
+    /// Whose GPG signatures of a verified commit are good; none where the remote asks for no such.
+    fn gpg_signers(&self, commit: &str, remote: &str) -> Vec<CommitSigner> {
+        if !self.ostree().remote_get_gpg_verify(remote).unwrap_or(false) {
+            return Vec::new();
+        }
+        let cancellable = gio::Cancellable::NONE;
+        let result = self
+            .ostree()
+            .verify_commit_for_remote(commit, remote, cancellable);
+        let Ok(result) = result else {
+            return Vec::new();
+        };
+        let signatures = (0..result.count_all()).map(|index| result.all(index));
+        let good = signatures.filter(|s| s.child_value(VALID).get() == Some(true));
+        let key = good.filter_map(|s| {
+            let primary = s.try_child_value(PRIMARY).and_then(|v| v.get::<String>());
+            primary
+                .filter(|text| !text.is_empty())
+                .or_else(|| s.child_value(FINGERPRINT).get())
+        });
+        key.map(|key| CommitSigner { gpg: true, key }).collect()
+    }
+}
+
+/// Places in what libostree tells about a GPG signature (ostree-gpg-verify-result.h,
+/// `OstreeGpgSignatureAttr`).
+const VALID: usize = 0;
+const FINGERPRINT: usize = 5;
+const PRIMARY: usize = 12;
+
+/// What libostree's own kinds of signatures have left in its words: a line each, the key in quotes.
+fn others(words: &str) -> impl Iterator<Item = CommitSigner> + '_ {
+    let lines = words
+        .lines()
+        .filter(|line| !line.trim_start().starts_with("GPG:"));
+    lines.filter_map(|line| {
+        let (kind, rest) = line.split_once(": ")?;
+        let key = rest.split('\'').nth(1).unwrap_or(rest);
+        Some(CommitSigner {
+            gpg: false,
+            key: format!("{kind} {key}"),
+        })
+    })
+}

@@ -1,0 +1,15 @@
+//! Signatures from outside: real programs sign (`skopeo`, `cosign`, `gpg`, `ostree`), a real
+//! `docker-registry` or a directory keeps the signatures, and the program pulls and deploys, or refuses
+//! to. Where a program is missing the tests say so. Tests that deploy need root.
+
+mod attacks;
+#[path = "../registry/daemon.rs"]
+#[allow(
+    dead_code,
+    reason = "shared with the tests of registries, which use more of it"
+)]
+mod daemon;
+mod gpg;
+mod remote;
+mod scene;
+mod sigstore;

@@ -1,0 +1,271 @@
+//! Sigstore attachments as `skopeo` and `cosign` write them.
+
+use std::fs;
+use std::process::Command;
+
+use serde_json::{Value, json};
+
+use crate::daemon::{missing, run};
+use crate::scene::{Scene, os};
+
+/// A key pair as cosign and skopeo have it, made by cosign or taken from a fixture; the path of the
+/// private key goes out.
+fn key_pair(scene: &Scene, name: &str) -> String {
+    let prefix = scene.path(name).display().to_string();
+    let mut command = Command::new("cosign");
+    let make = ["generate-key-pair", "--output-key-prefix", &prefix];
+    command.args(make).env("COSIGN_PASSWORD", "");
+    let output = command.output().unwrap();
+    assert!(output.status.success(), "{output:?}");
+    format!("{prefix}.key")
+}
+
+fn requirement(scene: &Scene, key: &str, identity: &str) -> Value {
+    json!([{
+        "type": "sigstoreSigned",
+        "keyPath": scene.path(&format!("{key}.pub")),
+        "signedIdentity": {"type": identity},
+    }])
+}
+
+fn cosign(key: &str, image: &str, more: &[&str]) {
+    let base = ["sign", "--key", key, "--tlog-upload=false", "--yes"];
+    let insecure = ["--allow-insecure-registry", "--allow-http-registry"];
+    let mut command = Command::new("cosign");
+    command.args(base).args(insecure).args(more).arg(image);
+    let output = command.env("COSIGN_PASSWORD", "").output().unwrap();
+    let words = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{words}");
+}
+
+#[test]
+fn what_skopeo_signs_is_accepted_and_what_is_not_signed_is_refused() {
+    let Some(scene) = Scene::new(&["cosign"]) else {
+        return;
+    };
+    let key = key_pair(&scene, "key");
+    let passphrase = scene.write("passphrase", "");
+    let attach = "default-docker:\n  use-sigstore-attachments: true\n";
+    let config = scene.write("skopeo.d/all.yaml", attach);
+    let config = config.parent().unwrap().display().to_string();
+    let registries = format!("--registries.d={config}");
+    let image = os("1");
+    let layout = scene.path("layout-1");
+    image.write_layout(&layout, "1").unwrap();
+    let (from, to) = (format!("oci:{}:1", layout.display()), scene.name("1"));
+    let mut command = Command::new("skopeo");
+    command.args([
+        "--insecure-policy",
+        &registries,
+        "copy",
+        "--preserve-digests",
+        "-q",
+    ]);
+    command.arg("--dest-tls-verify=false");
+    command.arg(format!("--sign-by-sigstore-private-key={key}"));
+    command.arg(format!("--sign-passphrase-file={}", passphrase.display()));
+    let output = command
+        .args([from, format!("docker://{to}")])
+        .output()
+        .unwrap();
+    let words = String::from_utf8_lossy(&output.stderr);
+    // Debian 12 has taken this out of its skopeo.
+    if words.contains("sigstore disabled") {
+        scene.push(&image, "1", &[]);
+        cosign(&key, &to, &["--sign-container-identity", &to]);
+    } else {
+        assert!(output.status.success(), "{words}");
+    }
+    scene.policy(&requirement(&scene, "key", "matchExact"));
+    scene.image(&["pull", &scene.signed("1")]);
+    let digest = image.digest().to_string();
+    let by = &scene.inspect(&scene.name("1"))["verified"][0];
+    assert_eq!(by["kind"], "sigstore");
+    assert_eq!(by["identity"], scene.name("1"));
+    assert_eq!(by["digest"], digest);
+    let public = scene.path("key.pub").display().to_string();
+    assert!(by["key"].as_str().unwrap().starts_with(&public), "{by}");
+
+    // The next version is pushed by somebody without the key.
+    scene.push(&os("2"), "1", &[]);
+    scene.refused(
+        &scene.signed("1"),
+        "says \"sigstoreSigned\" for the default, and no signature was found",
+    );
+    // And with another key.
+    let other = key_pair(&scene, "other");
+    cosign(&other, &scene.name("1"), &[]);
+    scene.policy(&requirement(&scene, "key", "matchRepository"));
+    scene.refused(
+        &scene.signed("1"),
+        "the signature is by none of the keys, or was changed",
+    );
+    scene.policy(&requirement(&scene, "other", "matchRepository"));
+    scene.image(&["pull", &scene.signed("1")]);
+}
+
+#[test]
+fn cosign_signs_repositories_and_what_it_is_told_to() {
+    let Some(scene) = Scene::new(&["cosign"]) else {
+        return;
+    };
+    let key = key_pair(&scene, "key");
+    let image = os("1");
+    scene.push(&image, "1", &[]);
+    let by_digest = format!("{}/ns/os@{}", scene.daemon.host, image.digest());
+    cosign(&key, &by_digest, &[]);
+    scene.policy(&requirement(&scene, "key", "matchExact"));
+    scene.refused(&scene.signed("1"), "but must be for the image's exact name");
+    scene.policy(&requirement(&scene, "key", "matchRepository"));
+    scene.image(&["pull", &scene.signed("1")]);
+    scene.image(&["pull", &format!("ostree-image-signed:docker://{by_digest}")]);
+
+    cosign(
+        &key,
+        &by_digest,
+        &["--sign-container-identity", &scene.name("1")],
+    );
+    scene.policy(&requirement(&scene, "key", "matchExact"));
+    scene.image(&["pull", &scene.signed("1")]);
+    // Two signatures, one of which is for the tag: that is enough, and is what is told.
+    let told = scene.run(&["container", "verify", &scene.signed("1")]);
+    let told = String::from_utf8(told.stdout).unwrap();
+    assert!(told.contains("\n  yes  sigstoreSigned\n"), "{told}");
+    assert!(
+        told.contains("but must be for the image's exact name\n"),
+        "{told}"
+    );
+    assert!(
+        told.contains(&format!("for {}\nAccepted  ", scene.name("1"))),
+        "{told}"
+    );
+    // Attachments that are not to be looked for are not.
+    let off = "default-docker:\n  use-sigstore-attachments: false\n";
+    scene.write("config/containers/registries.d/all.yaml", off);
+    scene.refused(&scene.signed("1"), "no signature was found");
+}
+
+#[test]
+fn signatures_may_be_referrers_by_tag() {
+    let Some(scene) = Scene::new(&["cosign"]) else {
+        return;
+    };
+    let key = key_pair(&scene, "key");
+    let image = os("1");
+    scene.push(&image, "1", &[]);
+    let by_digest = format!("{}/ns/os@{}", scene.daemon.host, image.digest());
+    let base = ["sign", "--key", &key, "--tlog-upload=false", "--yes"];
+    let mut command = Command::new("cosign");
+    command
+        .args(base)
+        .args(["--registry-referrers-mode=oci-1-1"]);
+    command.args([
+        "--allow-insecure-registry",
+        "--allow-http-registry",
+        &by_digest,
+    ]);
+    command
+        .env("COSIGN_PASSWORD", "")
+        .env("COSIGN_EXPERIMENTAL", "1");
+    let output = command.output().unwrap();
+    assert!(output.status.success(), "{output:?}");
+    let hex = image.digest().hex();
+    let storage = scene.path("storage/docker/registry/v2/repositories/ns/os/_manifests/tags");
+    let tags: Vec<_> = fs::read_dir(storage)
+        .unwrap()
+        .flatten()
+        .map(|e| e.file_name())
+        .collect();
+    assert!(
+        !tags.contains(&format!("sha256-{hex}.sig").into()),
+        "{tags:?}"
+    );
+    scene.policy(&requirement(&scene, "key", "matchRepository"));
+    scene.image(&["pull", &scene.signed("1")]);
+}
+
+/// Keys of other kinds than cosign makes, over signatures in a directory.
+#[test]
+fn keys_of_several_kinds_verify() {
+    if missing(&["openssl", "skopeo", "docker-registry"]) {
+        return;
+    }
+    let scene = Scene::new(&["openssl"]).unwrap();
+    let image = os("1");
+    let layout = scene.path("layout");
+    image.write_layout(&layout, "1").unwrap();
+    let dir = scene.path("image");
+    let (from, to) = (
+        format!("oci:{}:1", layout.display()),
+        format!("dir:{}", dir.display()),
+    );
+    run("skopeo", &["--insecure-policy", "copy", "-q", &from, &to]);
+    let manifest = fs::read(dir.join("manifest.json")).unwrap();
+    let claim = json!({
+        "critical": {
+            "identity": {"docker-reference": "quay.io/a:1"},
+            "image": {"docker-manifest-digest": bowline::image::Digest::of(&manifest)},
+            "type": "cosign container image signature",
+        },
+        "optional": null,
+    });
+    let payload = scene.write("payload", &claim.to_string());
+    let (payload_path, signature) = (payload.display().to_string(), scene.path("signature"));
+    let signature_path = signature.display().to_string();
+    for (kind, options) in [
+        ("ec", &["-pkeyopt", "ec_paramgen_curve:P-256"][..]),
+        ("ec", &["-pkeyopt", "ec_paramgen_curve:P-384"]),
+        ("ec", &["-pkeyopt", "ec_paramgen_curve:P-521"]),
+        ("rsa", &["-pkeyopt", "rsa_keygen_bits:2048"]),
+        ("ed25519", &[]),
+    ] {
+        let (key, public) = (scene.path("k").display().to_string(), scene.path("k.pub"));
+        let public_path = public.display().to_string();
+        let make = ["genpkey", "-algorithm", kind, "-out", &key];
+        run("openssl", &[&make[..], options].concat());
+        run(
+            "openssl",
+            &["pkey", "-in", &key, "-pubout", "-out", &public_path],
+        );
+        let sign = [
+            "pkeyutl",
+            "-sign",
+            "-inkey",
+            &key,
+            "-rawin",
+            "-in",
+            &payload_path,
+        ];
+        let digest: &[&str] = if kind == "ed25519" {
+            &[]
+        } else {
+            &["-digest", "sha256"]
+        };
+        run(
+            "openssl",
+            &[&sign[..], digest, &["-out", &signature_path]].concat(),
+        );
+        use base64::Engine as _;
+        let base64 = |bytes: &[u8]| base64::prelude::BASE64_STANDARD.encode(bytes);
+        let stored = json!({
+            "mimeType": "application/vnd.dev.cosign.simplesigning.v1+json",
+            "payload": base64(claim.to_string().as_bytes()),
+            "annotations": {
+                "dev.cosignproject.cosign/signature": base64(&fs::read(&signature).unwrap()),
+            },
+        });
+        fs::write(
+            dir.join("signature-1"),
+            format!("\0sigstore-json\n{stored}"),
+        )
+        .unwrap();
+        let identity = json!({"type": "exactReference", "dockerReference": "quay.io/a:1"});
+        let mut rule = json!({"type": "sigstoreSigned", "signedIdentity": identity});
+        rule["keyPath"] = public_path.into();
+        scene.policy(&json!([rule]));
+        scene.image(&["pull", &format!("ostree-image-signed:{to}")]);
+        rule["signedIdentity"]["dockerReference"] = "quay.io/a:2".into();
+        scene.policy(&json!([rule]));
+        scene.refused(&to, "but must be for exactly quay.io/a:2");
+    }
+}
