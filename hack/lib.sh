@@ -15,6 +15,29 @@ export built=target/${PROFILE/#dev/debug}
 say() { printf '%s\n' "$*"; }
 die() { say "${0##*/}: $*" >&2; exit 1; }
 
+# buildah and many tests make mount namespaces, which the kernel allows only where the root is a mount point: not in a plain
+# chroot. There the script, whose arguments these are, runs once more, with such a root. Outside only an empty tmpfs is seen, and
+# goes at the end.
+with_mounted_root() {
+	((UID == 0)) && ! mountpoint -q / || return 0
+	# shellcheck disable=SC2016 # the inner shell's variables
+	exec unshare --mount --propagation unchanged bash -ec '
+		top=$(mktemp -d /run/bowline.XXXXXX)
+		mount -t tmpfs none "$top"
+		trap "umount -l $top && rmdir $top" EXIT
+		mount --make-private "$top"
+		mkdir "$top/root" && mount --rbind / "$top/root" && mount --make-rprivate "$top/root"
+		chroot "$top/root" bash -c "cd \"\$0\" && exec \"\$@\"" "$@"
+	' bash "$PWD" "hack/${0##*/}" "$@"
+}
+
+# Newer buildahs raise the limits of what a Containerfile runs, which not every machine allows.
+keep_limits() {
+	export CONTAINERS_CONF_OVERRIDE=$PWD/target/tools/containers.conf
+	printf '[containers]\ndefault_ulimits = ["nofile=%s:%s", "nproc=%s:%s"]\n' \
+		"$(ulimit -Sn)" "$(ulimit -Hn)" "$(ulimit -Su)" "$(ulimit -Hu)" >"$CONTAINERS_CONF_OVERRIDE"
+}
+
 # The packages of a purpose, each with what it is for.
 packages() {
 	case $1 in
