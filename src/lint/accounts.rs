@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 
 use anyhow::Result;
 
-use super::rootfs::{Rootfs, few};
+use super::rootfs::Rootfs;
 use crate::sys::tree::{EntryKind, FileTree as _};
 
 /// Numbers below are given away once for all hosts of a distribution (sysusers.d(5), Debian Policy 9.2.2).
@@ -31,7 +31,7 @@ pub(super) fn described(rootfs: &Rootfs) -> Result<Vec<String>> {
                  `{letter} {name} {id}` to a file in /usr/lib/sysusers.d"
             )
         });
-        findings.extend(few(told.collect()));
+        findings.extend(told);
     }
     Ok(findings)
 }

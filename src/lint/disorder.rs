@@ -3,7 +3,7 @@
 use anyhow::Result;
 use rustix::fs::FileType;
 
-use super::rootfs::{Node, Rootfs, few, is_utf8};
+use super::rootfs::{Node, Rootfs, is_utf8};
 
 pub(super) fn etc(rootfs: &Rootfs) -> Result<Vec<String>> {
     let both = !rootfs.children("etc")?.is_empty() && !rootfs.children("usr/etc")?.is_empty();
@@ -40,7 +40,7 @@ pub(super) fn utf8(rootfs: &Rootfs) -> Result<Vec<String>> {
         }
         Ok(true)
     })?;
-    Ok(few(findings))
+    Ok(findings)
 }
 
 pub(super) fn boot(rootfs: &Rootfs) -> Result<Vec<String>> {
@@ -51,7 +51,7 @@ pub(super) fn boot(rootfs: &Rootfs) -> Result<Vec<String>> {
             node.name()
         )
     });
-    Ok(few(told.collect()))
+    Ok(told.collect())
 }
 
 pub(super) fn run_tmp(rootfs: &Rootfs) -> Result<Vec<String>> {
@@ -64,7 +64,7 @@ pub(super) fn run_tmp(rootfs: &Rootfs) -> Result<Vec<String>> {
             Ok(true)
         })?;
     }
-    Ok(few(findings))
+    Ok(findings)
 }
 
 /// Programs that build images leave empty directories and files in /run, to mount on.

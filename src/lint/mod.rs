@@ -18,7 +18,7 @@ use anyhow::Result;
 use fn_error_context::context;
 use serde::Serialize;
 
-use rootfs::Rootfs;
+use rootfs::{Rootfs, few};
 
 /// How bad a finding is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -108,7 +108,7 @@ const fn warning(
 }
 
 /// All checks, the fatal ones first.
-pub const CHECKS: [Check; 23] = [
+pub static CHECKS: [Check; 23] = [
     fatal("kernel", "There is exactly one kernel.", boot::kernel),
     fatal(
         "initramfs",
@@ -206,17 +206,36 @@ pub const CHECKS: [Check; 23] = [
     ),
 ];
 
-/// Runs all checks but those with the names in `skip` on the file system below `root`.
+/// Names that bootc has for our checks.
+const BOOTC_NAMES: [(&str, &str); 5] = [
+    ("api-base-directories", "base-directories"),
+    ("baseimage-composefs", "composefs"),
+    ("baseimage-root", "base-directories"),
+    ("bootc-kargs", "kargs"),
+    ("buildah-injected", "builder-files"),
+];
+
+/// The check of a name, which may be bootc's.
+pub fn find(name: &str) -> Option<&'static Check> {
+    let theirs = BOOTC_NAMES.iter().find(|(theirs, _)| *theirs == name);
+    let name = theirs.map_or(name, |(_, ours)| ours);
+    CHECKS.iter().find(|check| check.name == name)
+}
+
+/// Runs all checks but those with the names in `skip` on the file system below `root`. Of many findings of one
+/// check some are told and the rest is counted, unless `all` are wanted.
 ///
 /// Fails where something cannot be read; what is wrong with the image is in the report.
 #[context("Checking {}", root.display())]
-pub fn run(root: &Path, skip: &[String]) -> Result<Report> {
+pub fn run(root: &Path, skip: &[String], all: bool) -> Result<Report> {
     let rootfs = Rootfs::open(root)?;
     let checked = CHECKS.iter().map(|check| {
-        let skipped = skip.iter().any(|name| name == check.name);
-        let findings = match skipped {
-            true => Vec::new(),
-            false => (check.run)(&rootfs)?,
+        let is_check = |name: &String| find(name).is_some_and(|found| found.name == check.name);
+        let skipped = skip.iter().any(is_check);
+        let findings = match (skipped, all) {
+            (true, _) => Vec::new(),
+            (false, true) => (check.run)(&rootfs)?,
+            (false, false) => few((check.run)(&rootfs)?),
         };
         let result = match (skipped, findings.is_empty()) {
             (true, _) => Verdict::Skipped,

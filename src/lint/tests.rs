@@ -78,7 +78,7 @@ fn good() -> tempfile::TempDir {
 
 /// Names of the checks that found something, with what they found.
 fn found(root: &Path) -> Vec<(&'static str, Vec<String>)> {
-    let report = run(root, &[]).unwrap();
+    let report = run(root, &[], false).unwrap();
     let failed = report
         .checks
         .into_iter()
@@ -243,7 +243,7 @@ fn several_kernels_are_one_finding() {
 fn a_skipped_check_is_not_asked() {
     let tree = good();
     write(tree.path(), "boot/x", "");
-    let report = run(tree.path(), &["nonempty-boot".into()]).unwrap();
+    let report = run(tree.path(), &["nonempty-boot".into()], false).unwrap();
     let check = report
         .checks
         .iter()
@@ -265,6 +265,12 @@ fn many_findings_of_one_kind_are_counted() {
     let found = found(tree.path());
     assert_eq!(found[0].1.len(), 6);
     assert_eq!(found[0].1[5], "and 4 more like these");
+    let all = run(tree.path(), &[], true).unwrap();
+    let boot = all
+        .checks
+        .iter()
+        .find(|check| check.name == "nonempty-boot");
+    assert_eq!(boot.unwrap().findings.len(), 9);
 }
 
 #[test]
@@ -277,6 +283,15 @@ fn links_do_not_lead_out_of_the_tree() {
     let found = found(tree.path());
     assert_eq!(found.len(), 1, "{found:?}");
     assert_eq!(found[0].0, "base-directories");
+}
+
+#[test]
+fn checks_have_bootcs_names_too() {
+    for (theirs, ours) in BOOTC_NAMES {
+        assert_eq!(find(theirs).unwrap().name, ours);
+    }
+    assert_eq!(find("var-log").unwrap().name, "var-log");
+    assert!(find("bootc").is_none());
 }
 
 #[test]

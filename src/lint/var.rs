@@ -4,7 +4,7 @@
 use anyhow::Result;
 use rustix::fs::FileType;
 
-use super::rootfs::{Node, Rootfs, few};
+use super::rootfs::{Node, Rootfs};
 use super::tmpfiles::Made;
 use crate::sys::tree::{EntryKind, FileTree as _};
 
@@ -38,7 +38,7 @@ pub(super) fn described(rootfs: &Rootfs) -> Result<Vec<String>> {
         }
         Ok(is_dir)
     })?;
-    Ok([few(directories), few(files)].concat())
+    Ok([directories, files].concat())
 }
 
 pub(super) fn logs(rootfs: &Rootfs) -> Result<Vec<String>> {
@@ -52,7 +52,7 @@ pub(super) fn logs(rootfs: &Rootfs) -> Result<Vec<String>> {
         }
         Ok(true)
     })?;
-    Ok(few(found))
+    Ok(found)
 }
 
 fn is_log(node: &Node) -> bool {

@@ -73,9 +73,19 @@ pub fn random_name(prefix: &str) -> String {
 
 /// Makes a file without a name in a directory, for reading and writing; it goes away when closed.
 pub fn unnamed(dir: impl AsFd) -> io::Result<File> {
-    let flags = OFlags::RDWR | OFlags::TMPFILE | OFlags::CLOEXEC;
+    let flags = OFlags::RDWR | OFlags::CLOEXEC;
     let mode = Mode::from_raw_mode(0o600);
-    Ok(File::from(rustix::fs::openat(dir, ".", flags, mode)?))
+    match rustix::fs::openat(&dir, ".", flags | OFlags::TMPFILE, mode) {
+        Ok(file) => return Ok(file.into()),
+        // The file system knows only files with names: NFS, overlayfs of old kernels.
+        Err(Errno::OPNOTSUPP | Errno::ISDIR) => {}
+        Err(errno) => return Err(errno.into()),
+    }
+    let name = format!(".bowline-{}", uuid::Uuid::new_v4().simple());
+    let flags = flags | OFlags::CREATE | OFlags::EXCL;
+    let file = rustix::fs::openat(&dir, &*name, flags, mode)?;
+    rustix::fs::unlinkat(&dir, &*name, AtFlags::empty())?;
+    Ok(file.into())
 }
 
 /// Reads a regular file whole; `None` when it does not exist, an error above `limit` bytes.

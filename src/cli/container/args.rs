@@ -65,12 +65,16 @@ pub struct LintArgs {
     #[arg(long)]
     pub fatal_warnings: bool,
 
-    /// Leave out a check; may be given several times
+    /// Leave out a check, by its name here or with bootc; may be given several times
     #[arg(long, value_name = "NAME")]
     pub skip: Vec<String>,
 
+    /// Tell all findings of a check, however many there are
+    #[arg(long)]
+    pub no_truncate: bool,
+
     /// List the checks, and check nothing
-    #[arg(long, conflicts_with_all = ["fatal_warnings", "skip", "rootfs"])]
+    #[arg(long, conflicts_with_all = ["fatal_warnings", "skip", "rootfs", "no_truncate"])]
     pub list: bool,
 
     /// How to print what was found

@@ -14,7 +14,7 @@ use self::args::{CommitArgs, ContainerArgs, ContainerCommand, LintArgs};
 use super::args::Format;
 use super::{Context, Outcome, UsageError};
 use crate::clean;
-use crate::lint::{self, CHECKS, Level, Report};
+use crate::lint::{self, Level, Report};
 
 /// Runs what was asked for.
 pub fn run(args: &ContainerArgs, context: &Context) -> Result<Outcome> {
@@ -33,7 +33,7 @@ fn lint(args: &LintArgs, context: &Context) -> Result<Outcome> {
         context.print(&text)?;
         return Ok(Outcome::Done);
     }
-    if let Some(name) = args.skip.iter().find(|name| !is_check(name)) {
+    if let Some(name) = args.skip.iter().find(|name| lint::find(name).is_none()) {
         let error = UsageError::new(format!("there is no check {name:?}"));
         let hint = "`bowline container lint --list` names them";
         return Err(error.hint(hint).into());
@@ -43,7 +43,7 @@ fn lint(args: &LintArgs, context: &Context) -> Result<Outcome> {
         let hint = "name the root of the image's file system with --rootfs";
         return Err(error.hint(hint).into());
     }
-    let report = lint::run(&args.rootfs, &args.skip)?;
+    let report = lint::run(&args.rootfs, &args.skip, args.no_truncate)?;
     context.print(&format(args.format, render::report, &report)?)?;
     Ok(outcome(&report, args.fatal_warnings))
 }
@@ -65,10 +65,6 @@ fn commit(args: &CommitArgs, context: &Context) -> Result<Outcome> {
         done.removed
     ))?;
     Ok(Outcome::Done)
-}
-
-fn is_check(name: &str) -> bool {
-    CHECKS.iter().any(|check| check.name == name)
 }
 
 fn outcome(report: &Report, fatal_warnings: bool) -> Outcome {

@@ -30,7 +30,7 @@ impl Draft {
         let mode = Mode::from_raw_mode(MODE);
         let (file, passing) = match rustix::fs::openat(&dir, ".", flags | OFlags::TMPFILE, mode) {
             Ok(file) => (file, None),
-            Err(Errno::OPNOTSUPP | Errno::ISDIR | Errno::NOENT) => {
+            Err(Errno::OPNOTSUPP | Errno::ISDIR) => {
                 let name = passing_name();
                 let flags = flags | OFlags::CREATE | OFlags::EXCL;
                 (rustix::fs::openat(&dir, &*name, flags, mode)?, Some(name))
