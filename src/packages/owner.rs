@@ -3,10 +3,14 @@
 /// The change frequency of what is new in every build.
 pub const ALWAYS_CHANGES: u32 = u32::MAX;
 
+/// An owner by its place in the list of owners.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct OwnerId(pub u32);
+
 /// A package or another component that files belong to.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Owner {
-    /// Its name, as users know it.
+    /// Its name, as users know it; without commas, which part names in an annotation.
     pub name: String,
     /// What it is built from: owners with the same group change together. A package that is
     /// built alone has its own name here.
@@ -20,9 +24,9 @@ pub struct Owner {
 }
 
 impl Owner {
-    /// An owner of its own group, without a version.
-    pub fn new(name: impl Into<String>, change_frequency: u32) -> Self {
-        let name = name.into();
+    /// An owner of its own group, without a version. Commas in the name are replaced.
+    pub fn new(name: &str, change_frequency: u32) -> Self {
+        let name = name.replace(|c: char| c == ',' || c.is_control(), "_");
         Self {
             group: name.clone(),
             name,
