@@ -3,19 +3,28 @@
 
 mod checked;
 pub mod chunk;
+mod commit_diff;
+mod commit_files;
+pub mod compare;
 pub mod compress;
 pub mod content_meta;
+mod contents;
 mod encapsulate;
 mod flatpak;
 pub mod image;
+mod layer_files;
 mod listing;
 mod object_tar;
 pub mod tar_export;
 
 pub use checked::DamagedObject;
+pub use commit_diff::{CommitDiff, DiffFile, commit_diff};
+pub use commit_files::CommitFiles;
 pub use content_meta::{ContentMeta, ContentMetaError};
+pub use contents::{Contents, plan_layers};
 pub use encapsulate::{EncapsulateOptions, Encapsulated, LayerPlan, encapsulate};
 pub use flatpak::{NotFlatpak, encapsulate_flatpak};
+pub use layer_files::LayerFiles;
 pub use listing::Listing;
 
 #[cfg(test)]

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 
+use super::commit::args::CommitArgs;
 use super::container::args::{ContainerArgs, ContainerCommand};
 use super::install::args::InstallArgs;
 use super::kargs::args::KargsArgs;
@@ -77,6 +78,8 @@ pub enum Command {
     Tar(TarArgs),
     /// Work with container images of any kind
     Oci(OciArgs),
+    /// Compare ostree commits
+    Commit(CommitArgs),
     /// Print a completion script for a shell
     Completion(CompletionArgs),
     /// What the host's units run around a boot
@@ -100,6 +103,8 @@ impl Command {
             Self::Install(args) => args.command.fetch_args(),
             Self::Container(args) => match &args.command {
                 ContainerCommand::Unencapsulate(args) => Some(&args.fetch),
+                ContainerCommand::Inspect(args) => Some(&args.fetch),
+                ContainerCommand::Compare(args) => Some(&args.fetch),
                 _ => None,
             },
             Self::Oci(args) => match &args.command {
@@ -108,6 +113,7 @@ impl Command {
             Self::Rebase(args) => Some(&args.fetch),
             Self::Upgrade(args) => Some(&args.fetch),
             Self::Tar(_)
+            | Self::Commit(_)
             | Self::Kargs(_)
             | Self::Rollback(_)
             | Self::Status(_)

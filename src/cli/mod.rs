@@ -3,6 +3,7 @@
 
 pub mod args;
 mod boot;
+pub mod commit;
 mod completion;
 mod config_diff;
 pub mod container;
@@ -66,6 +67,7 @@ fn start(cli: &Cli) -> anyhow::Result<Outcome> {
 fn run(command: &Command, context: &Context) -> anyhow::Result<Outcome> {
     match command {
         Command::Container(args) => container::run(args, context),
+        Command::Commit(args) => commit::run(args, context),
         Command::Tar(args) => tar::run(args, context),
         Command::Oci(args) => oci::run(args, context),
         Command::Image(args) => image::run(args, context),

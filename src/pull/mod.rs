@@ -23,4 +23,5 @@ pub use plan::{LayerState, PlannedLayer, PullPlan};
 pub use prepare::{Prepared, PullOptions, Unsuitable, compare, prepare};
 pub use run::run;
 pub use steps::{Action, LayerStep, steps_of_stored};
+pub use stream::{Failure, split};
 pub use unencapsulate::{FetchCommit, NotEncapsulated, Unencapsulated, fetch_commit};

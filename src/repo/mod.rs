@@ -17,6 +17,7 @@ mod alike;
 pub mod catalog;
 mod commit;
 mod commit_check;
+mod commit_dir;
 mod commit_facts;
 pub mod contents;
 mod derived_tree;
@@ -59,6 +60,7 @@ mod vouched;
 
 pub use catalog::{ImageRecord, Inventory, StoredLayer};
 pub use commit_check::{CommitCheck, CommitSigner, CommitUnsigned};
+pub use commit_dir::{CommitWords, EtcTwice};
 pub use commit_facts::CommitFacts;
 pub use contents::ContentIndex;
 pub use error::LayerError;

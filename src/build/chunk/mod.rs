@@ -19,14 +19,10 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use self::item::Item;
 pub use self::previous::{ANNOTATION_COMPONENTS, ANNOTATION_MEMORY, Previous};
-pub use crate::packages::Owner;
+pub use crate::packages::{Owner, OwnerId};
 
 /// Checksum of an ostree content object.
 pub type Checksum = [u8; 32];
-
-/// An owner by its place in the list of owners.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct OwnerId(pub u32);
 
 /// What kind of file it is: how a new version of its package treats it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]

@@ -23,7 +23,7 @@ fn content(number: u32, size: u64, owner: u32) -> Content {
 }
 
 fn owners(frequencies: &[u32]) -> Vec<Owner> {
-    let named = |(i, f): (usize, &u32)| Owner::new(format!("p{i}"), *f);
+    let named = |(i, f): (usize, &u32)| Owner::new(&format!("p{i}"), *f);
     frequencies.iter().enumerate().map(named).collect()
 }
 
@@ -180,7 +180,7 @@ fn arbitrary() -> impl Strategy<Value = (Vec<Content>, Vec<Owner>, u32)> {
         let owner = |(i, (group, frequency, apart)): (usize, (u32, u32, u8))| Owner {
             group: format!("g{group}"),
             apart: apart < 20,
-            ..Owner::new(format!("p{i}"), frequency)
+            ..Owner::new(&format!("p{i}"), frequency)
         };
         let owners: Vec<Owner> = list.into_iter().enumerate().map(owner).collect();
         let content = (any::<u16>(), any::<u32>(), 0..count, any::<bool>());

@@ -28,6 +28,13 @@ pub enum ContainerCommand {
     Commit(CommitArgs),
     /// Explain what the signature policy says about an image, step by step
     Verify(VerifyArgs),
+    /// Make an image in layers of a root file system or of another image, and print its digest
+    BuildChunked(BuildChunkedArgs),
+    /// Show what an image is, without storing it
+    #[command(visible_alias = "info")]
+    Inspect(InspectArgs),
+    /// Show what users of an old image download for a new one, and which packages change
+    Compare(CompareArgs),
 }
 
 /// Arguments of `container verify`.
@@ -99,10 +106,14 @@ pub struct EncapsulateArgs {
     pub image: String,
 
     /// Make an image for flatpak, of the commit of an app or a runtime: one layer with its files
-    #[arg(long, conflicts_with_all = ["contentmeta", "copymeta", "copymeta_opt", "cmd", "config"])]
+    #[arg(long, conflicts_with_all = ["contentmeta", "max_layers", "previous_build", "copymeta", "copymeta_opt", "cmd", "config"])]
     pub flatpak: bool,
 
-    /// What of the image changes with its content.
+    /// JSON file that says which object goes into which layer, instead of a plan by packages
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["max_layers", "previous_build"])]
+    pub contentmeta: Option<PathBuf>,
+
+    /// How the layers are made.
     #[command(flatten)]
     pub layers: LayerArgs,
 
@@ -113,6 +124,84 @@ pub struct EncapsulateArgs {
     /// File with registry credentials, instead of the usual places
     #[arg(long, value_name = "PATH")]
     pub authfile: Option<PathBuf>,
+}
+
+/// Arguments of `container build-chunked`.
+#[derive(Debug, Args)]
+#[command(group = clap::ArgGroup::new("source").required(true).args(["rootfs", "from"]))]
+pub struct BuildChunkedArgs {
+    /// Root of a file system, with its kernel in usr/lib/modules/VERSION/vmlinuz
+    #[arg(long, value_name = "DIR")]
+    pub rootfs: Option<PathBuf>,
+
+    /// Image whose file system is used, with its labels
+    #[arg(long, value_name = "IMAGE")]
+    pub from: Option<String>,
+
+    /// Where the image goes: registry:host/name:tag, oci:DIRECTORY:TAG, oci-archive:FILE:TAG or
+    /// dir:DIRECTORY
+    #[arg(long, value_name = "IMAGE")]
+    pub output: String,
+
+    /// Make an image without a kernel, too, which no host can boot
+    #[arg(long)]
+    pub allow_unbootable: bool,
+
+    /// How the layers are made.
+    #[command(flatten)]
+    pub layers: LayerArgs,
+
+    /// Add a label; may be given several times
+    #[arg(long, short, value_name = "KEY=VALUE")]
+    pub label: Vec<String>,
+
+    /// Architecture of the image, such as amd64 or arm64 [default: this machine's]
+    #[arg(long, value_name = "ARCH")]
+    pub arch: Option<String>,
+
+    /// File with registry credentials, instead of the usual places
+    #[arg(long, value_name = "PATH")]
+    pub authfile: Option<PathBuf>,
+}
+
+/// Arguments of `container inspect`.
+#[derive(Debug, Args)]
+pub struct InspectArgs {
+    /// Image: host/name:tag, host/name@sha256:…, or any form with a transport such as oci:PATH:TAG
+    #[arg(value_name = "IMAGE")]
+    pub image: String,
+
+    /// How to print it
+    #[arg(long, value_enum, value_name = "FORMAT", default_value_t)]
+    pub format: Format,
+
+    /// How to fetch.
+    #[command(flatten)]
+    pub fetch: FetchArgs,
+}
+
+/// Arguments of `container compare`.
+#[derive(Debug, Args)]
+pub struct CompareArgs {
+    /// Image that users have
+    #[arg(value_name = "OLD")]
+    pub old: String,
+
+    /// Image that they will have
+    #[arg(value_name = "NEW")]
+    pub new: String,
+
+    /// Fetch no layer: packages are compared by name only, as far as the manifests tell
+    #[arg(long)]
+    pub manifests_only: bool,
+
+    /// How to print it
+    #[arg(long, value_enum, value_name = "FORMAT", default_value_t)]
+    pub format: Format,
+
+    /// How to fetch.
+    #[command(flatten)]
+    pub fetch: FetchArgs,
 }
 
 /// How the layers of a new image are made.
@@ -131,9 +220,13 @@ pub struct LayerArgs {
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=2))]
     pub format_version: u32,
 
-    /// JSON file that says which object goes into which layer
-    #[arg(long, value_name = "FILE")]
-    pub contentmeta: Option<PathBuf>,
+    /// Most layers of the image; 1 keeps everything in one
+    #[arg(long, value_name = "N", default_value_t = 128, value_parser = clap::value_parser!(u32).range(1..=1000))]
+    pub max_layers: u32,
+
+    /// Image of an earlier build: its layers in which nothing changed stay as they are
+    #[arg(long, value_name = "IMAGE")]
+    pub previous_build: Option<String>,
 }
 
 /// What a new image says about itself.

@@ -2,8 +2,13 @@
 //! commits of images. Arguments come in, what came of it is printed. Decides nothing about images.
 
 pub mod args;
+mod build_chunked;
+mod compare;
 mod encapsulate;
+mod inspect;
+mod making;
 mod render;
+mod render_compare;
 mod unencapsulate;
 mod verify;
 
@@ -11,6 +16,7 @@ use anyhow::{Context as _, Result};
 use serde::Serialize;
 
 use self::args::{CommitArgs, ContainerArgs, ContainerCommand, LintArgs};
+pub(super) use self::render_compare::packages;
 use super::args::Format;
 use super::{Context, Outcome, UsageError};
 use crate::clean;
@@ -24,6 +30,9 @@ pub fn run(args: &ContainerArgs, context: &Context) -> Result<Outcome> {
         ContainerCommand::Unencapsulate(args) => unencapsulate::run(args, context),
         ContainerCommand::Commit(args) => commit(args, context),
         ContainerCommand::Verify(args) => verify::run(args, context),
+        ContainerCommand::BuildChunked(args) => build_chunked::run(args, context),
+        ContainerCommand::Inspect(args) => inspect::run(args, context),
+        ContainerCommand::Compare(args) => compare::run(args, context),
     }
 }
 
@@ -75,7 +84,7 @@ fn outcome(report: &Report, fatal_warnings: bool) -> Outcome {
     }
 }
 
-fn format<T: Serialize + ?Sized>(
+pub(super) fn format<T: Serialize + ?Sized>(
     format: Format,
     human: fn(&T) -> String,
     value: &T,

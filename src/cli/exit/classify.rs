@@ -23,7 +23,9 @@ use crate::install::InstallError;
 use crate::pull::{NotEncapsulated, Unsuitable};
 use crate::reexport::ReexportError;
 use crate::repo::flatpak::FlatpakError;
-use crate::repo::{CommitUnsigned, LayerError, NoRecord, RepoUnsupported, system_error_kind};
+use crate::repo::{
+    CommitUnsigned, EtcTwice, LayerError, NoRecord, RepoUnsupported, system_error_kind,
+};
 use crate::sys::tool::ToolMissing;
 use crate::sysroot::{OriginError, SysrootError};
 use crate::transport::Error as SourceError;
@@ -94,6 +96,7 @@ fn plain(error: &(dyn StdError + 'static)) -> Option<Verdict> {
         || error.is::<ConfigError>()
         || error.is::<ContentMetaError>()
         || error.is::<NotFlatpak>()
+        || error.is::<EtcTwice>()
         || error.is::<KargError>()
     {
         Kind::Usage

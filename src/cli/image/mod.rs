@@ -5,7 +5,7 @@ mod copy;
 mod pull;
 mod reexport;
 mod remove;
-mod report;
+pub(in crate::cli) mod report;
 mod show;
 
 use std::path::{Path, PathBuf};

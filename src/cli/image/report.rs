@@ -104,7 +104,7 @@ impl Details {
     }
 }
 
-fn layers(manifest: &Manifest, config: &ImageConfig) -> Vec<LayerDetails> {
+pub(in crate::cli) fn layers(manifest: &Manifest, config: &ImageConfig) -> Vec<LayerDetails> {
     // Another program may have stored an image that we would not pull; it can still be shown.
     let layout = ImageLayout::new(manifest, config).ok();
     let kind = |index: usize| match layout.as_ref().map(|l| l.layers()[index].kind) {

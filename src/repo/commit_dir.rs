@@ -1,0 +1,246 @@
+//! A root file system, or the tree of a commit, to the commit of an operating system: in the layout that
+//! ostree asks for, with what a host makes anew left out. A directory or a commit comes in, a commit goes
+//! out. Never changes the directory.
+//!
+//! `/etc` becomes `/usr/etc`; what is in `/dev`, `/proc`, `/sys`, `/run` and `/tmp` is left out; `/sysroot`
+//! and the link `/ostree` are added where they are missing. Where there is an SELinux policy, all is labelled
+//! by it.
+
+use std::os::fd::AsRawFd;
+use std::path::Path;
+
+use anyhow::{Context, Result};
+use fn_error_context::context;
+use ostree::gio;
+use ostree::glib::prelude::*;
+use ostree::glib::{Variant, VariantDict};
+
+use super::store::Repo;
+use crate::sys::fs as sysfs;
+
+const NONE: Option<&gio::Cancellable> = None;
+/// Directories whose content belongs to a running system.
+const EMPTIED: [&str; 5] = ["dev", "proc", "sys", "run", "tmp"];
+
+/// `/etc` is there twice.
+#[derive(Debug, thiserror::Error)]
+#[error("it has files both in /etc and in /usr/etc: move them to one of the two")]
+pub struct EtcTwice;
+
+/// What a commit says.
+#[derive(Debug, Clone, Default)]
+pub struct CommitWords {
+    /// One line.
+    pub subject: String,
+    /// Seconds since 1970.
+    pub timestamp: u64,
+    /// Its version.
+    pub version: Option<String>,
+    /// The release of its kernel; with one it is bootable.
+    pub kernel: Option<String>,
+}
+
+impl Repo {
+    /// Makes a repository for work, in a directory that is there and empty; any user can.
+    #[context("Making a repository in {}", path.display())]
+    pub fn create_scratch(path: &Path) -> Result<Self> {
+        let repo = ostree::Repo::new_for_path(path);
+        repo.create(ostree::RepoMode::BareUser, NONE)?;
+        let config = repo.copy_config();
+        // It goes away with the work.
+        config.set_boolean("core", "fsync", false);
+        repo.write_config(&config)?;
+        Self::open(path)
+    }
+
+    /// Commits a root file system.
+    #[context("Making a commit of {}", root.display())]
+    pub fn commit_dir(&self, root: &Path, words: &CommitWords) -> Result<String> {
+        let repo = self.ostree();
+        let transaction = repo.auto_transaction(NONE)?;
+        let handle = sysfs::open_dir_path(root)?;
+        let filter = |_: &ostree::Repo, path: &str, info: &gio::FileInfo| {
+            // Sockets, pipes and devices are a running system's, and a commit cannot hold them.
+            let special = info.file_type() == gio::FileType::Special;
+            match special || is_left_out(path) {
+                true => ostree::RepoCommitFilterResult::Skip,
+                false => ostree::RepoCommitFilterResult::Allow,
+            }
+        };
+        let flags = ostree::RepoCommitModifierFlags::empty();
+        let modifier = ostree::RepoCommitModifier::new(flags, Some(Box::new(filter)));
+        let policy = ostree::SePolicy::new(&gio::File::for_path(root), NONE)?;
+        if policy.name().is_some() {
+            modifier.set_sepolicy(Some(&policy));
+        }
+        let tree = ostree::MutableTree::new();
+        repo.write_dfd_to_mtree(handle.as_raw_fd(), ".", &tree, Some(&modifier), NONE)?;
+        let commit = self.finish(&tree, words)?;
+        transaction.commit(NONE)?;
+        Ok(commit)
+    }
+
+    /// Commits the tree of another commit.
+    #[context("Making a commit of the tree of {commit}")]
+    pub fn commit_tree_of(&self, commit: &str, words: &CommitWords) -> Result<String> {
+        let repo = self.ostree();
+        let transaction = repo.auto_transaction(NONE)?;
+        let tree = ostree::MutableTree::from_commit(repo, commit)?;
+        let commit = self.finish(&tree, words)?;
+        transaction.commit(NONE)?;
+        Ok(commit)
+    }
+
+    fn finish(&self, tree: &ostree::MutableTree, words: &CommitWords) -> Result<String> {
+        let repo = self.ostree();
+        move_etc(repo, tree)?;
+        if !has(tree, "sysroot") {
+            let dir = tree.ensure_dir("sysroot")?;
+            dir.set_metadata_checksum(&tree.metadata_checksum());
+        }
+        if !has(tree, "ostree") {
+            let link = repo.write_symlink(None, 0, 0, None, "sysroot/ostree", NONE)?;
+            tree.replace_file("ostree", &link)?;
+        }
+        let root = repo.write_mtree(tree, NONE)?;
+        let root = root.downcast::<ostree::RepoFile>();
+        let root = root
+            .ok()
+            .context("libostree returned something else than a tree")?;
+        let metadata = VariantDict::new(None);
+        if let Some(version) = &words.version {
+            metadata.insert("version", version.as_str());
+        }
+        if let Some(kernel) = &words.kernel {
+            metadata.insert("ostree.bootable", true);
+            metadata.insert("ostree.linux", kernel.as_str());
+        }
+        let metadata: Variant = metadata.end();
+        let subject = Some(words.subject.as_str());
+        let commit = repo.write_commit_with_time(
+            None,
+            subject,
+            None,
+            Some(&metadata),
+            &root,
+            words.timestamp,
+            NONE,
+        )?;
+        Ok(commit.into())
+    }
+}
+
+/// Whether a path is in a directory that is kept empty.
+fn is_left_out(path: &str) -> bool {
+    let path = path.trim_start_matches('/');
+    let first = path.split_once('/').map(|(first, _)| first);
+    first.is_some_and(|first| EMPTIED.contains(&first))
+}
+
+fn has(tree: &ostree::MutableTree, name: &str) -> bool {
+    tree.lookup(name).is_ok()
+}
+
+fn move_etc(repo: &ostree::Repo, tree: &ostree::MutableTree) -> Result<()> {
+    let Ok((_, Some(etc))) = tree.lookup("etc") else {
+        return Ok(());
+    };
+    let empty = etc.copy_files().is_empty() && etc.copy_subdirs().is_empty();
+    let usr = tree.ensure_dir("usr")?;
+    if !empty {
+        if has(&usr, "etc") {
+            return Err(EtcTwice.into());
+        }
+        let written = repo.write_mtree(&etc, NONE)?;
+        let written = written.downcast::<ostree::RepoFile>();
+        let written = written
+            .ok()
+            .context("libostree returned something else than a tree")?;
+        let (contents, meta) = (
+            written
+                .tree_get_contents_checksum()
+                .context("/etc was not written")?,
+            written
+                .tree_get_metadata_checksum()
+                .context("/etc was not written")?,
+        );
+        let moved = usr.ensure_dir("etc")?;
+        moved.fill_empty_from_dirtree(repo, &contents, &meta);
+    }
+    tree.remove("etc", true)?;
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use ostree::prelude::*;
+
+    use super::*;
+
+    fn words() -> CommitWords {
+        CommitWords {
+            subject: "a test".into(),
+            timestamp: 7,
+            version: Some("1".into()),
+            kernel: Some("6.1".into()),
+        }
+    }
+
+    /// The paths of a commit, as `ostree ls -R` has them.
+    fn paths(repo: &Repo, commit: &str) -> Vec<String> {
+        let (root, _) = repo.ostree().read_commit(commit, NONE).unwrap();
+        let mut found = Vec::new();
+        let mut todo = vec![root];
+        while let Some(dir) = todo.pop() {
+            let attributes = "standard::name,standard::type";
+            let flags = gio::FileQueryInfoFlags::NOFOLLOW_SYMLINKS;
+            for info in dir.enumerate_children(attributes, flags, NONE).unwrap() {
+                let info = info.unwrap();
+                let child = dir.child(info.name());
+                found.push(child.path().unwrap_or_default().display().to_string());
+                if info.file_type() == gio::FileType::Directory {
+                    todo.push(child);
+                }
+            }
+        }
+        found.sort();
+        found
+    }
+
+    #[test]
+    fn a_root_gets_the_layout_of_ostree() {
+        let dir = tempfile::tempdir().unwrap();
+        let root = dir.path().join("root");
+        for name in ["etc", "usr/bin", "run/x", "tmp", "proc"] {
+            std::fs::create_dir_all(root.join(name)).unwrap();
+        }
+        std::fs::write(root.join("etc/conf"), "1").unwrap();
+        std::fs::write(root.join("usr/bin/a"), "2").unwrap();
+        std::fs::write(root.join("tmp/left"), "3").unwrap();
+        let place = dir.path().join("repo");
+        std::fs::create_dir(&place).unwrap();
+        let repo = Repo::create_scratch(&place).unwrap();
+        let commit = repo.commit_dir(&root, &words()).unwrap();
+        let found = paths(&repo, &commit);
+        let wanted = [
+            "/ostree",
+            "/proc",
+            "/run",
+            "/sysroot",
+            "/tmp",
+            "/usr",
+            "/usr/bin",
+            "/usr/bin/a",
+            "/usr/etc",
+            "/usr/etc/conf",
+        ];
+        assert_eq!(found, wanted);
+        assert_eq!(repo.commit_dir(&root, &words()).unwrap(), commit);
+        assert_eq!(repo.commit_tree_of(&commit, &words()).unwrap(), commit);
+        std::fs::create_dir_all(root.join("usr/etc")).unwrap();
+        let error = repo.commit_dir(&root, &words()).unwrap_err();
+        assert!(error.downcast_ref::<EtcTwice>().is_some(), "{error:#}");
+        std::fs::remove_file(root.join("etc/conf")).unwrap();
+        repo.commit_dir(&root, &words()).unwrap();
+    }
+}
