@@ -30,6 +30,8 @@ fn encapsulate(world: &World, form: Form, compression: &str, name: &str) -> Stri
     if form == Form::Chunked {
         fs::write(&meta, world.content_meta(&world.commit)).unwrap();
         args.extend(["--contentmeta", &meta]);
+    } else {
+        args.extend(["--max-layers", "1"]);
     }
     bowline(&args);
     image
