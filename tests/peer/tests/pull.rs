@@ -4,9 +4,9 @@
 
 mod common;
 
-use std::process::Command;
-
-use common::{Form, World, bowline, fsck, image_commit, metadata, peer, refs, run, tree};
+use common::{
+    Form, World, bowline, can_mount, fsck, image_commit, metadata, peer, refs, run, tree,
+};
 
 fn pull(repo: &str, image: &str) {
     bowline(&["image", "--repo", repo, "pull", image]);
@@ -55,16 +55,6 @@ fn both_store_an_image_in_the_same_way() {
         assert_eq!(layers(&ours), layers(&theirs), "{image}");
         same_merge_commit(&ours, &theirs);
     }
-}
-
-/// Whether buildah can work here; says so where not.
-fn can_mount() -> bool {
-    let unshare = Command::new("unshare").args(["--mount", "true"]).output();
-    let can = unshare.is_ok_and(|output| output.status.success());
-    if !can {
-        println!("skipped: buildah needs a mount namespace, which a plain chroot cannot have");
-    }
-    can
 }
 
 #[test]

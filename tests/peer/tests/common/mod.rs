@@ -394,3 +394,13 @@ pub fn metadata(repo: &str, commit: &str, key: &str) -> String {
     let flag = format!("--print-metadata-key={key}");
     run("ostree", &["show", &flag, "--repo", repo, commit])
 }
+
+/// Whether buildah can work here; says so where not.
+pub fn can_mount() -> bool {
+    let unshare = Command::new("unshare").args(["--mount", "true"]).output();
+    let can = unshare.is_ok_and(|output| output.status.success());
+    if !can {
+        println!("skipped: buildah needs a mount namespace, which a plain chroot cannot have");
+    }
+    can
+}

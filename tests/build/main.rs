@@ -1,0 +1,8 @@
+//! Making images of commits, with the program as users run it, and with other programs that read what it
+//! writes. Needs `ostree`, `skopeo`, `umoci`, `flatpak`; what a machine lacks is skipped with a word.
+
+mod flatpak;
+mod generations;
+mod says;
+mod scene;
+mod schema;
