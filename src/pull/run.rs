@@ -4,12 +4,15 @@
 //! Interrupted at any instruction, the repository has whole layers only; running the pull again
 //! takes those and fetches the rest. The staging directory of the interrupted run is removed then.
 
+mod commit;
+mod publish;
+
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 use tokio::task::{JoinSet, spawn_blocking};
 use tokio::time::{Instant, timeout_at};
 
@@ -17,16 +20,16 @@ use super::fetch::{Fetch, Fetched};
 use super::import::LayerFailure;
 use super::plan::{LayerState, PlannedLayer, PullPlan};
 use super::stream::Cancel;
-use super::unencapsulate::FetchCommit;
 use crate::image::{Digest, Layer, LayerKind};
 use crate::progress::{Event, Phase, ProgressSink};
-use crate::repo::flatpak::FlatpakCommit;
 use crate::repo::kept::KeptBlobs;
 use crate::repo::layer::{FinishedLayer, ImportedLayer, PathRules, path_rules};
-use crate::repo::merge::{DerivedCommit, LayerCommits, merge, verify_complete};
+use crate::repo::merge::verify_complete;
 use crate::repo::staging::Staging;
-use crate::repo::{CommitCheck, ImageRecord, ObjectKind, Repo, Transfer, refs};
+use crate::repo::{CommitCheck, ImageRecord, ObjectKind, Repo, refs};
 use crate::transport::ImageSource;
+
+pub use commit::{run_commit, run_flatpak};
 
 /// Publish when so many bytes wait, or after so long: what an interruption costs.
 const PUBLISH_BYTES: u64 = 256 << 20;
@@ -45,73 +48,6 @@ pub async fn run(
         .run(jobs.max(1))
         .await;
     result.context(context)
-}
-
-/// Fetches the layers of the image's ostree commit, and nothing else, and gives the
-/// commit, to which `write_ref` points then. No image is stored, and the layers that came have no names
-/// afterwards.
-pub async fn run_commit(
-    repo: &Repo,
-    source: Arc<dyn ImageSource>,
-    plan: PullPlan,
-    options: &FetchCommit,
-    progress: Arc<dyn ProgressSink>,
-) -> Result<String> {
-    let context = format!("Fetching the commit in {}", plan.imgref);
-    let mut pull = Pull::new(repo, source, plan, progress)?;
-    let names = pull
-        .plan
-        .missing()
-        .flat_map(layer_names)
-        .collect::<Vec<_>>();
-    let result = pull.fetch_planned(options.jobs.max(1)).await;
-    result.with_context(|| context.clone())?;
-    let commit = pull.base().context("the image has no commit")?;
-    if let Some(name) = &options.write_ref {
-        repo.set_ref(name, &commit)?;
-    }
-    drop(pull);
-    repo.forget_layers(&names).context(context)?;
-    Ok(commit)
-}
-
-/// Fetches the only layer of a flatpak's image, and gives the commit that it is.
-pub async fn run_flatpak(
-    repo: &Repo,
-    source: Arc<dyn ImageSource>,
-    mut plan: PullPlan,
-    wanted: FlatpakCommit,
-    options: &FetchCommit,
-    progress: Arc<dyn ProgressSink>,
-) -> Result<String> {
-    let context = format!("Fetching the flatpak in {}", plan.imgref);
-    let [layer] = &mut plan.layers[..] else {
-        bail!(
-            "{context}: it has {} layers instead of one",
-            plan.layers.len()
-        );
-    };
-    // What is here is the layer as one of an operating system.
-    layer.refetch();
-    let layer = layer.layer.clone();
-    let pull = Pull::new(repo, source, plan, progress)?;
-    pull.progress.event(Event::Phase(Phase::Fetch));
-    let (_, fetched) = pull.fetch(layer)?.await?;
-    let finished = spawn_blocking(move || fetched.imported.finish_flatpak(&wanted)).await;
-    let finished = finished
-        .context("A worker died")?
-        .with_context(|| context.clone())?;
-    let commit = finished.commit;
-    let staging = pull.staging.clone();
-    let published = spawn_blocking(move || staging.publish(vec![finished.stage], &[])).await;
-    published
-        .context("A worker died")?
-        .context("Making the objects durable")?;
-    complete(repo, &commit)?;
-    if let Some(name) = &options.write_ref {
-        repo.set_ref(name, &commit)?;
-    }
-    Ok(commit)
 }
 
 struct Pull {
@@ -418,17 +354,6 @@ impl Pull {
         Ok(())
     }
 
-    /// What came and what did not have to.
-    fn transfer(&self) -> Transfer {
-        let parts = self.plan.layers.iter().zip(&self.whole);
-        let parts = parts.filter(|(layer, whole)| layer.commit().is_none() && !**whole);
-        let parts = parts.filter_map(|(layer, _)| Some(layer.parts.as_ref()?.reused));
-        Transfer {
-            fetched: self.fetched.load(Ordering::Relaxed),
-            reused: self.plan.bytes_present() + parts.sum::<u64>() + self.resumed,
-        }
-    }
-
     fn base(&self) -> Option<String> {
         let first = self.plan.layers.first()?;
         match first.layer.kind {
@@ -443,93 +368,6 @@ impl Pull {
             LayerState::SameAs(first) => self.commits[first].as_ref(),
             _ => self.commits[index].as_ref(),
         }
-    }
-
-    async fn publish(&mut self) -> Result<()> {
-        let (finished, refs) = (
-            std::mem::take(&mut self.finished),
-            std::mem::take(&mut self.refs),
-        );
-        if finished.is_empty() && refs.is_empty() {
-            return Ok(());
-        }
-        let staging = self.staging.clone();
-        let commits: Vec<_> = finished.iter().map(|layer| layer.commit.clone()).collect();
-        let stages = finished.into_iter().map(|layer| layer.stage).collect();
-        let published = spawn_blocking(move || staging.publish(stages, &refs)).await;
-        self.published = Instant::now();
-        published
-            .context("A worker died")?
-            .context("Making fetched layers durable")?;
-        self.forget_kept();
-        // The base is partial until its chunks are here, too.
-        let base = self.base();
-        let mut others = commits
-            .iter()
-            .filter(|commit| base.as_ref() != Some(commit));
-        others.try_for_each(|commit| complete(&self.repo, commit))
-    }
-
-    /// What was kept of blobs is of no use once their layers are here.
-    fn forget_kept(&mut self) {
-        let done = std::mem::take(&mut self.done);
-        let Some(blobs) = &self.blobs else { return };
-        if let Err(error) = blobs.forget(&done) {
-            tracing::debug!("removing kept bytes: {error}");
-        }
-    }
-
-    async fn merge(mut self) -> Result<ImageRecord> {
-        self.progress.event(Event::Phase(Phase::Merge));
-        let derived = self
-            .plan
-            .layers
-            .iter()
-            .filter(|l| l.layer.kind == LayerKind::Derived);
-        let derived = derived.map(|l| {
-            let commit = self
-                .commit(l.layer.index)
-                .context("a layer has no commit")?;
-            Ok(DerivedCommit {
-                digest: l.layer.descriptor.digest,
-                diff_id: l.layer.diff_id,
-                commit: commit.clone(),
-            })
-        });
-        let layers = LayerCommits {
-            base: self.base(),
-            derived: derived.collect::<Result<_>>()?,
-        };
-        let image_ref = refs::of_image(&self.plan.imgref)?;
-        let (repo, staging) = (self.repo.reopen()?, self.staging.clone());
-        let (manifest, config) = (self.plan.manifest.clone(), self.plan.config.clone());
-        let merged = spawn_blocking(move || -> Result<_> {
-            let mut stage = staging.layer().context("Making a place for the merge")?;
-            let merged = merge(&repo, &mut stage, &layers, &manifest, &config)?;
-            Ok((stage, merged))
-        });
-        let (stage, merged) = merged.await.context("A worker died")??;
-        self.progress.event(Event::Phase(Phase::Publish));
-        self.refs = merged.moved_refs;
-        self.refs.push((image_ref, merged.commit.clone()));
-        self.finished.push(FinishedLayer {
-            stage,
-            commit: merged.commit.clone(),
-        });
-        self.publish().await?;
-        let transfer = self.transfer();
-        // The image is there; that nobody can tell what it cost is no reason to fail.
-        if let Err(error) = self.repo.set_transfer(&merged.commit, transfer) {
-            tracing::warn!("{error:#}");
-        }
-        tracing::info!(
-            "{} bytes of {} were fetched, {} reused",
-            transfer.fetched,
-            self.plan.imgref,
-            transfer.reused
-        );
-        let image = self.repo.image_of_commit(&merged.commit)?;
-        image.context("the image that was just written is not there")
     }
 }
 
