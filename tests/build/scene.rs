@@ -115,6 +115,7 @@ pub fn run(program: &str, args: &[&str]) -> String {
 }
 
 /// Whether a program is there; says so where not.
+#[allow(clippy::print_stdout, reason = "a test that cannot run says why")]
 pub fn has(program: &str) -> bool {
     let found = Command::new(program).arg("--version").output().is_ok();
     if !found {

@@ -134,7 +134,7 @@ impl Codes {
             for _ in 0..*count {
                 let Some(symbol) = next.next() else { break };
                 let (extra, step) = describe(*symbol);
-                let entry = (length as u8 + extra) | (step as u8) << 6;
+                let entry = (length as u8 + extra) | ((step as u8) << 6);
                 // Codes stand in the stream with their first bit first.
                 let first = usize::from(code.reverse_bits() >> (16 - length));
                 let places = table.iter_mut().skip(first).step_by(1 << length);
@@ -154,7 +154,7 @@ impl Codes {
     fn search(&self, bits: u64) -> Option<(u16, usize)> {
         let (mut code, mut first, mut index) = (0u32, 0u32, 0usize);
         for length in 1..=MAX_BITS {
-            code |= (bits >> (length - 1) & 1) as u32;
+            code |= ((bits >> (length - 1)) & 1) as u32;
             let count = u32::from(self.counts[length]);
             if code < first + count {
                 let symbol = self.symbols.get(index + (code - first) as usize)?;

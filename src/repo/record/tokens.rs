@@ -166,7 +166,7 @@ impl<R: Read> Reader<R> {
         self.input.read_exact(&mut mask)?;
         let mask = u64::from_le_bytes(mask);
         for (bit, word) in self.last.chunks_exact_mut(8).enumerate() {
-            if mask >> bit & 1 == 1 {
+            if (mask >> bit) & 1 == 1 {
                 self.input.read_exact(word)?;
             }
         }
