@@ -64,13 +64,16 @@ Registry credentials; see containers\-auth.json(5).
 \fI/etc/containers/policy.json\fR
 Signature policy; see containers\-policy.json(5).
 .TP
+\fI/etc/containers/registries.d/*.yaml\fR
+Where signatures are; see containers\-registries.d(5).
+.TP
 \fI/etc/containers/registries.conf\fR
 Registries that may be reached over plain HTTP; see containers\-registries.conf(5).
 .TP
 \fI/etc/containers/certs.d\fR
 Certificates of registries; see containers\-certs.d(5).
 .SH "SEE ALSO"
-ostree(1), containers\-auth.json(5), containers\-policy.json(5), containers\-registries.conf(5)
+ostree(1), containers\-auth.json(5), containers\-policy.json(5), containers\-registries.conf(5), containers\-registries.d(5)
 "#;
 
 /// Prints the top page, or writes all pages to a directory.

@@ -129,7 +129,10 @@ impl ImageSource for RegistrySource {
         let (first, others) = self.order();
         let endpoints = std::iter::once(first).chain(others);
         let endpoints: Vec<_> = endpoints.map(|index| &self.endpoints[index]).collect();
-        signatures::find(&endpoints, manifests).await
+        let Some(itself) = self.endpoints.last() else {
+            return Ok(Vec::new());
+        };
+        signatures::find(&endpoints, itself, manifests).await
     }
 
     fn place(&self) -> String {

@@ -10,7 +10,7 @@ use reqwest::{StatusCode, Url};
 
 use super::endpoint::{self, Ask, Endpoint};
 use super::retry::Budget;
-use super::{answer, fetch, log_fallback, manifest, transfer};
+use super::{answer, fetch, log_fallback, manifest, token, transfer};
 use crate::image::{Descriptor, Digest, SignatureContent, StoredSignature};
 use crate::transport::attachments::{
     self, Attachment, Collected, MAX_SIGNATURE_BYTES, MAX_SIGNATURES,
@@ -21,14 +21,17 @@ use crate::transport::{Error, SourceOptions, config_file};
 /// A list of referrers.
 const ACCEPT_INDEX: &str = "application/vnd.oci.image.index.v1+json";
 
-/// The signatures of the first endpoint that has any.
+/// The signatures of the first endpoint that has any. Where none has, a mirror that could not be asked
+/// does not matter, and `itself`, the registry, does.
 pub(super) async fn find(
     endpoints: &[&Arc<Endpoint>],
+    itself: &Arc<Endpoint>,
     manifests: &[Digest],
 ) -> Result<Vec<StoredSignature>, Error> {
     let mut failed = None;
     for endpoint in endpoints {
         match of_endpoint(endpoint, manifests).await {
+            Ok(found) if found.is_empty() && Arc::ptr_eq(endpoint, itself) => return Ok(found),
             Ok(found) if found.is_empty() => {}
             Ok(found) => return Ok(found),
             Err(error) => {
@@ -56,12 +59,27 @@ async fn of_endpoint(
     for digest in manifests {
         let tag = attachments::signature_tag(digest);
         attached(endpoint, &tag, None, &mut collected).await?;
-        for referrer in referrers(endpoint, digest).await? {
-            let name = referrer.digest.to_string();
-            attached(endpoint, &name, Some(&referrer.digest), &mut collected).await?;
+        let found = referring(endpoint, digest, &mut collected).await;
+        // Not every registry has a good answer to a question that is this new.
+        match found {
+            Err(error) if !collected.found.is_empty() => log_fallback(&error),
+            found => found?,
         }
     }
     Ok(collected.found)
+}
+
+/// The signatures among what says that it belongs to a manifest.
+async fn referring(
+    endpoint: &Arc<Endpoint>,
+    digest: &Digest,
+    collected: &mut Collected,
+) -> Result<(), Error> {
+    for referrer in referrers(endpoint, digest).await? {
+        let name = referrer.digest.to_string();
+        attached(endpoint, &name, Some(&referrer.digest), collected).await?;
+    }
+    Ok(())
 }
 
 /// `None` for what does not exist.
@@ -148,7 +166,7 @@ async fn from_lookaside(
             }
             Lookaside::Server(base) => {
                 let url = below(base, &path);
-                let place = url.to_string();
+                let place = token::place(&url);
                 let bytes = present(download(&url, &endpoint.options).await)?.flatten();
                 bytes.map(|bytes| (place, bytes))
             }
@@ -186,7 +204,7 @@ async fn download_once(url: &Url, options: &SourceOptions) -> Result<Option<Vec<
         host,
         idle: options.idle_timeout,
     };
-    let place = url.to_string();
+    let place = token::place(url);
     let client = endpoint::client(&peer.host, false, options, Some(options.idle_timeout))?;
     let sent = client.get(url.clone()).send().await;
     let mut response = sent.map_err(|error| peer.broken(&error, place.clone()))?;
