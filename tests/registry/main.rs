@@ -12,5 +12,6 @@ mod mirrors;
 mod proxy;
 mod push;
 mod ranges;
+mod signatures;
 mod tls;
 mod web;
