@@ -118,12 +118,12 @@ mod tests {
         };
         let wanted = "\
 Shared:  0 layers, 0 B
-Removed: 1 layer, 1.0 MiB
-Added:   2 layers, 2.0 MiB
+Removed: 1 layer, 1.0 MB
+Added:   2 layers, 2.1 MB
 
-TO DOWNLOAD   SIZE     COMPONENTS
-aaaaaaaaaaaa  1.0 MiB  p0, p1, p2, p3, p4, p5 and 2 more
-bbbbbbbbbbbb  1.0 MiB  p0
+TO DOWNLOAD   SIZE    COMPONENTS
+aaaaaaaaaaaa  1.0 MB  p0, p1, p2, p3, p4, p5 and 2 more
+bbbbbbbbbbbb  1.0 MB  p0
 
 - old 1 [31m
 + new 1 [31m
