@@ -4,43 +4,33 @@
 use std::error::Error as StdError;
 use std::io;
 
+use super::host;
 use super::{Interrupted, Kind, UsageError, Verdict};
-use crate::agent::NotBooted;
-use crate::boot::esp::EspError;
 use crate::boot::kargs::KargError;
-use crate::boot::kargs_d::KargsDError;
-use crate::boot::kargs_edit::EditError;
-use crate::boot::mirror::MirrorError;
-use crate::boot::{GrubenvError, NoCounter};
 use crate::build::{ContentMetaError, DamagedObject, NotFlatpak};
 use crate::cli::image::{InUse, NotStored};
 use crate::cli::output::OutputClosed;
 use crate::config::ConfigError;
-use crate::deploy::DeployError;
-use crate::deploy::outlook::way_out;
 use crate::image::{DigestError, LayoutError, ManifestError, ReferenceError};
-use crate::install::InstallError;
 use crate::pull::{NotEncapsulated, Unsuitable};
 use crate::reexport::ReexportError;
 use crate::repo::flatpak::FlatpakError;
 use crate::repo::{
     CommitUnsigned, EtcTwice, LayerError, NoRecord, RepoUnsupported, system_error_kind,
 };
-use crate::sys::tool::ToolMissing;
-use crate::sysroot::{OriginError, SysrootError};
+use crate::sysroot::OriginError;
 use crate::transport::Error as SourceError;
 use crate::trust::Denied;
 use crate::unpack::UnpackError;
-use crate::upgrade::KnownBad;
 
-const FREE_SPACE: &str =
+pub(super) const FREE_SPACE: &str =
     "free some space (`bowline image prune --undeployed` helps) and run the command again";
 const CORRUPT: &str = "the data was changed at the source or on the way; nothing of it was used: \
                        pull from another place, or push the image again";
 const UNUSABLE: &str = "nothing of it was used: choose another image, or build this one anew and \
                         push it again";
 const OTHER_MACHINE: &str = "choose an image for this machine, or another architecture with --arch";
-const IMAGE_FILE: &str = "whoever builds the image has to correct this file, and `bowline container \
+pub(super) const IMAGE_FILE: &str = "whoever builds the image has to correct this file, and `bowline container \
                           lint` checks it there; until then choose another image or version, such \
                           as host/name@sha256:…";
 const FORMS: &str = "write an image as host/name:tag, host/name@sha256:… or TRANSPORT:NAME, such as \
@@ -57,17 +47,17 @@ pub fn classify(error: &anyhow::Error) -> Verdict {
             |e| e.downcast_ref().and_then(layer),
             |e| e.downcast_ref().map(denied),
             |e| e.downcast_ref().map(commit_unsigned),
-            |e| e.downcast_ref().map(sysroot),
-            |e| e.downcast_ref().map(deploy),
-            |e| e.downcast_ref().map(known_bad),
-            |e| e.downcast_ref().map(install),
-            |e| e.downcast_ref().map(tool),
-            |e| e.downcast_ref().map(esp),
-            |e| e.downcast_ref().map(mirror),
-            |e| e.downcast_ref().map(no_counter),
-            |e| e.downcast_ref().map(not_booted),
-            |e| e.downcast_ref().map(kargs_d),
-            |e| e.downcast_ref().and_then(grubenv),
+            |e| e.downcast_ref().map(host::sysroot),
+            |e| e.downcast_ref().map(host::deploy),
+            |e| e.downcast_ref().map(host::known_bad),
+            |e| e.downcast_ref().map(host::install),
+            |e| e.downcast_ref().map(host::tool),
+            |e| e.downcast_ref().map(host::esp),
+            |e| e.downcast_ref().map(host::mirror),
+            |e| e.downcast_ref().map(host::no_counter),
+            |e| e.downcast_ref().map(host::not_booted),
+            |e| e.downcast_ref().map(host::kargs_d),
+            |e| e.downcast_ref().and_then(host::grubenv),
             |e| e.downcast_ref().map(unsuitable),
             |e| e.downcast_ref().map(not_encapsulated),
             |e| e.downcast_ref().map(damaged),
@@ -210,202 +200,6 @@ fn denied(error: &Denied) -> Verdict {
     Verdict::hint(Kind::Denied, error.hint())
 }
 
-fn sysroot(error: &SysrootError) -> Verdict {
-    use SysrootError as E;
-    match error {
-        E::Busy(_) => Verdict::hint(
-            Kind::Busy,
-            "wait until it is done; `fuser -v` on that file names the process",
-        ),
-        E::NotImageBased => Verdict::hint(
-            Kind::Unsupported,
-            "name the root of an image-based system with --sysroot",
-        ),
-        E::NoDirectory(_) | E::NoSysroot(_) | E::NotEmpty(_) => Verdict::hint(
-            Kind::Usage,
-            "name a sysroot, or an empty directory to `bowline rebase`, with --sysroot",
-        ),
-        E::Empty(_) => Verdict::hint(Kind::Usage, "follow an image first: `bowline rebase IMAGE`"),
-        E::ReadOnly(_) => Verdict::hint(Kind::Unexpected, "mount the file system read-write first"),
-        E::NoPermission(_) => no_permission(is_root()),
-        E::NoDeployment(_) => Verdict::hint(Kind::Unexpected, "run `bowline status`"),
-    }
-}
-
-fn deploy(error: &DeployError) -> Verdict {
-    use DeployError as E;
-    match error {
-        E::NoKernel => Verdict::hint(
-            Kind::Unsupported,
-            "choose an image with a kernel; `bowline image pull` takes any image",
-        ),
-        E::NoSpace { .. } => Verdict::hint(Kind::Space, FREE_SPACE),
-        E::NothingDeployed(_) => {
-            Verdict::hint(Kind::Usage, "follow an image first: `bowline rebase IMAGE`")
-        }
-        E::NotAnImage(_) => Verdict::hint(
-            Kind::Unsupported,
-            "follow an image first: `bowline rebase IMAGE`",
-        ),
-        E::LocalChanges(_) => Verdict::hint(
-            Kind::Unsupported,
-            "undo them with `rpm-ostree reset`, or go on with rpm-ostree",
-        ),
-        E::OnTrial(_) => Verdict::hint(
-            Kind::Denied,
-            "wait until its boot is marked good (`bowline status` tells), or go on without a way back \
-             with --force",
-        ),
-        E::NoRollback(_) => {
-            Verdict::hint(Kind::Unsupported, "`bowline status` shows what there is")
-        }
-        E::StaterootName(_) | E::Edit(EditError::Karg(_)) => Verdict::new(Kind::Usage),
-        E::Obstacle { .. } => Verdict::hint(
-            Kind::Unsupported,
-            "write the argument without this character, or boot with systemd-boot",
-        ),
-        E::Title { .. } => Verdict::hint(
-            Kind::Unsupported,
-            "give the image another PRETTY_NAME in its usr/lib/os-release, or boot with \
-             systemd-boot",
-        ),
-        E::Edit(EditError::Several { .. }) => {
-            Verdict::hint(Kind::Usage, "say which one is meant: KEY=VALUE")
-        }
-        E::Edit(_) => Verdict::hint(Kind::Usage, "`bowline kargs` lists what there is"),
-        E::EtcConflict { conflicts, root } => {
-            let commands = conflicts.iter().map(|conflict| way_out(conflict, root));
-            let commands = commands.collect::<Vec<_>>().join("; ");
-            let hint = format!(
-                "nothing was deployed, and the image is kept; save what you need of these files, \
-                 then run `{commands}` and the command again"
-            );
-            Verdict::hint(Kind::Conflict, hint)
-        }
-    }
-}
-
-fn install(error: &InstallError) -> Verdict {
-    use InstallError as E;
-    match error {
-        E::NotRoot => Verdict::hint(Kind::Unexpected, "run this as root"),
-        E::NotBlank { .. } => Verdict::hint(
-            Kind::Usage,
-            "with --wipe everything on it is destroyed; or choose another target",
-        ),
-        E::NotEmpty { .. } => Verdict::hint(
-            Kind::Usage,
-            "with --replace alongside it stays beside the new system, with --replace wipe it goes",
-        ),
-        E::Deployed(_) => Verdict::hint(
-            Kind::Usage,
-            "let it follow another image with `bowline rebase --sysroot DIR IMAGE`, or begin anew \
-             with `bowline install to-filesystem --replace wipe`",
-        ),
-        E::NoTarget(_) => Verdict::hint(
-            Kind::Usage,
-            "name a disk, or make a file of the size of a disk: `truncate -s 10G FILE`",
-        ),
-        E::NoDisk(_) => Verdict::hint(
-            Kind::Usage,
-            "for mounted file systems there is `bowline install to-filesystem`",
-        ),
-        E::Partition(_) => Verdict::hint(
-            Kind::Usage,
-            "name the whole disk; or make a file system, mount it, and use \
-             `bowline install to-filesystem`",
-        ),
-        E::InUse(_) => Verdict::hint(
-            Kind::Usage,
-            "unmount it, and detach a file from its loop device (`losetup --detach`); `lsblk` \
-             shows what uses it. The disk of the running system is taken over \
-             by `bowline install to-existing-root`",
-        ),
-        E::WriteProtected(_) => Verdict::hint(
-            Kind::Unexpected,
-            "a disk may be read-only (`blockdev --setrw` changes that, or a switch on the medium), a \
-             file immutable (`chattr -i` changes that)",
-        ),
-        E::NoScratch(_) => Verdict::hint(
-            Kind::Usage,
-            "make it, or name another directory with --scratch; it needs as much room as the system",
-        ),
-        E::Busy(_) => Verdict::hint(Kind::Busy, "wait until the other installation is done"),
-        E::TooSmall { .. } => {
-            Verdict::hint(Kind::Space, "choose a larger disk, or make the file larger")
-        }
-        E::Options(_) => Verdict::new(Kind::Usage),
-        E::ImageFile(_) => Verdict::hint(Kind::Usage, IMAGE_FILE),
-        E::Unsupported { instead, .. } => Verdict::hint(Kind::Unsupported, instead.as_str()),
-    }
-}
-
-fn tool(_: &ToolMissing) -> Verdict {
-    let packages = "install its package: fdisk, util-linux, e2fsprogs, btrfs-progs, xfsprogs, \
-                    dosfstools, mtools or grub-common have such programs on Debian";
-    Verdict::hint(Kind::Unsupported, packages)
-}
-
-fn esp(error: &EspError) -> Verdict {
-    match error {
-        EspError::Unknown => Verdict::new(Kind::Usage),
-        EspError::Gone(_) => Verdict::hint(
-            Kind::Unsupported,
-            "attach its disk, or correct /ostree/bowline/boot.yaml; `lsblk -o NAME,PARTUUID` shows \
-             what there is",
-        ),
-    }
-}
-
-fn no_counter(_: &NoCounter) -> Verdict {
-    Verdict::hint(
-        Kind::Unsupported,
-        "boot with UEFI, or put /boot on ext4 or XFS; updates are held back until then",
-    )
-}
-
-fn not_booted(_: &NotBooted) -> Verdict {
-    Verdict::hint(
-        Kind::Unsupported,
-        "run this without --sysroot, on a host that booted an image; `bowline status --sysroot DIR` \
-         shows what is in another sysroot",
-    )
-}
-
-fn kargs_d(_: &KargsDError) -> Verdict {
-    Verdict::hint(Kind::Usage, IMAGE_FILE)
-}
-
-fn mirror(error: &MirrorError) -> Verdict {
-    match error {
-        MirrorError::NoSpace { .. } => Verdict::hint(
-            Kind::Space,
-            "remove what does not belong on the EFI system partition, or unpin a deployment with \
-             another kernel",
-        ),
-        MirrorError::NothingToBoot => Verdict::new(Kind::Unexpected),
-    }
-}
-
-fn grubenv(error: &GrubenvError) -> Option<Verdict> {
-    match error {
-        // The system's own error, further down the chain, says what kind it is.
-        GrubenvError::File { .. } => None,
-        GrubenvError::Full { .. } => Some(Verdict::hint(
-            Kind::Space,
-            "remove variables from it with `grub-editenv`",
-        )),
-        GrubenvError::NotABlock(_) | GrubenvError::Name(_) => None,
-    }
-}
-
-fn known_bad(_: &KnownBad) -> Verdict {
-    Verdict::hint(
-        Kind::Denied,
-        "choose another image, or install this one all the same with --force",
-    )
-}
-
 fn unsuitable(error: &Unsuitable) -> Verdict {
     match error {
         Unsuitable::Architecture { .. } => Verdict::hint(Kind::Unsupported, OTHER_MACHINE),
@@ -462,7 +256,7 @@ fn in_use(_: &InUse) -> Verdict {
     )
 }
 
-fn is_root() -> bool {
+pub(super) fn is_root() -> bool {
     rustix::process::geteuid().is_root()
 }
 

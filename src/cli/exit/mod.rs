@@ -8,6 +8,7 @@
 //! ```
 
 mod classify;
+mod host;
 
 use std::fmt::Write as _;
 use std::io::{self, Write as _};

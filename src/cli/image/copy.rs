@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use anyhow::{Context as _, Result};
 
-use crate::cli::args::ImageCopyArgs;
+use super::args::ImageCopyArgs;
 use crate::cli::{Context, reference};
 use crate::image::{ImageReference, RegistryName, Transport};
 use crate::progress::{Event, Phase, ProgressSink};

@@ -1,6 +1,7 @@
 //! `image …`: images in the sysroot's repository, or any other. Arguments come in, reports go
 //! out on stdout. Never deploys anything.
 
+pub mod args;
 mod copy;
 mod pull;
 mod reexport;
@@ -13,7 +14,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, Result};
 use thiserror::Error;
 
-use super::args::{ImageArgs, ImageCommand};
+use self::args::{ImageArgs, ImageCommand};
 use super::{Context, Outcome, UsageError, reference};
 use crate::image::{ImageReference, OstreeImageReference};
 use crate::repo::{ImageRecord, Repo};

@@ -7,8 +7,9 @@ use std::sync::Arc;
 use anyhow::{Context as _, Result};
 use serde_json::json;
 
+use super::args::ImagePullArgs;
 use super::show;
-use crate::cli::args::{Format, ImagePullArgs};
+use crate::cli::args::Format;
 use crate::cli::{Context, reference, render_plan};
 use crate::image::{Manifest, OstreeImageReference};
 use crate::progress::{Event, Phase, ProgressSink};

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use anyhow::{Context as _, Result};
 
-use crate::cli::args::{CompressionArg, ReexportArgs};
+use super::args::{CompressionArg, ReexportArgs};
 use crate::cli::{Context, reference};
 use crate::image::{Compression, RegistryName, Transport};
 use crate::progress::{Event, Phase};

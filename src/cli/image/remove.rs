@@ -4,8 +4,8 @@
 use anyhow::Result;
 use thiserror::Error;
 
+use super::args::{PruneArgs, RemoveArgs};
 use super::{Place, find, open};
-use crate::cli::args::{PruneArgs, RemoveArgs};
 use crate::cli::{Context, text};
 use crate::image::ImageReference;
 use crate::repo::{PruneReport, Repo};

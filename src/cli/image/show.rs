@@ -4,9 +4,10 @@
 use anyhow::Result;
 use serde::Serialize;
 
+use super::args::{HistoryArgs, InspectArgs, ListArgs, Raw};
 use super::report::{Details, LayerDetails, Summary};
 use super::{find, open};
-use crate::cli::args::{Format, HistoryArgs, InspectArgs, ListArgs, Raw};
+use crate::cli::args::Format;
 use crate::cli::{Context, text};
 use crate::image::{HistoryEntry, ImageReference, Manifest};
 use crate::pull;

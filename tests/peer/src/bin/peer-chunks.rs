@@ -14,7 +14,8 @@ use ostree_ext::oci_spec::image::ImageManifest;
 use ostree_ext::{gio, ostree};
 use serde::Deserialize;
 
-const USAGE: &str = "usage: peer-chunks REPO COMMIT PACKAGES.json MAX_LAYERS PREVIOUS-MANIFEST|- LAYOUT:TAG";
+const USAGE: &str =
+    "usage: peer-chunks REPO COMMIT PACKAGES.json MAX_LAYERS PREVIOUS-MANIFEST|- LAYOUT:TAG";
 
 /// Packages with how often they change, and the objects of each.
 #[derive(Deserialize)]
@@ -34,7 +35,9 @@ async fn main() -> Result<()> {
     let input: Input = serde_json::from_slice(&std::fs::read(input)?)?;
     let meta = ObjectMetaSized::compute_sizes(&repo, meta(&input)?)?;
     let previous = (previous != "-").then(|| ImageManifest::from_file(PathBuf::from(previous)));
-    let previous = previous.transpose().context("Reading the previous manifest")?;
+    let previous = previous
+        .transpose()
+        .context("Reading the previous manifest")?;
     let mut options = ExportOpts::default();
     options.max_layers = Some(NonZeroU32::new(max_layers.parse()?).context("no layers")?);
     options.contentmeta = Some(&meta);
