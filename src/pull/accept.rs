@@ -60,7 +60,7 @@ async fn accept_resolved(
     })
 }
 
-/// [`accept_resolved`] for an image that goes past the repository, where nobody could verify an ostree
+/// `accept_resolved` for an image that goes past the repository, where nobody could verify an ostree
 /// commit inside it: asking for that is refused.
 pub async fn accept_copy(
     source: &dyn ImageSource,

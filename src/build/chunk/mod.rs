@@ -5,8 +5,8 @@
 //!
 //! What a user downloads for an update are the chunks in which anything changed. So what changes
 //! together (packages of one source) is kept together, and what changes often apart from what does not:
-//! see [`partition`]. What a build learned about its components is written into annotations, and
-//! the next build starts from them: see [`Previous`] and [`rebuild`].
+//! see `partition`. What a build learned about its components is written into annotations, and
+//! the next build starts from them: see [`Previous`] and `rebuild`.
 
 mod item;
 mod partition;
