@@ -30,6 +30,7 @@ use crate::sysroot::{
 };
 use crate::transport::{self, ImageSource};
 
+mod age;
 mod report;
 
 /// An image that the user names failed its trial on this host.
@@ -38,6 +39,7 @@ mod report;
     .0.image.digest, .0.when.format("%Y-%m-%d %H:%M:%S UTC"), .0.reason)]
 pub struct KnownBad(pub Box<BadImage>);
 
+pub use age::Downgrade;
 pub use report::{Cost, Ready, Report, Request, Summary, Target};
 
 /// Opens and locks the sysroot; for `rebase`, makes an empty directory one and says so (true).
@@ -86,6 +88,7 @@ async fn walk(sysroot: &LockedSysroot, request: &Request) -> Result<Report> {
                 return Ok(Report::KnownBad { summary, bad });
             }
             if !request.download_only {
+                age::check(sysroot, request, &image, &plan.manifest, &plan.config)?;
                 check_proven(sysroot, request)?;
             }
             pull::compare(&repo, &*prepared.source, &mut plan, &request.progress).await?;
@@ -116,6 +119,7 @@ async fn walk(sysroot: &LockedSysroot, request: &Request) -> Result<Report> {
         Ok(Decision::Deploy(mut plan)) => match known_bad(sysroot, request, summary.digest)? {
             Some(bad) => Ok(Report::KnownBad { summary, bad }),
             None => {
+                age::check(sysroot, request, &image, &record.manifest, &record.config)?;
                 check_proven(sysroot, request)?;
                 prepared.accepted.require_sound(&repo, &record)?;
                 plan.origin.set_vouched(&vouched);
@@ -159,6 +163,7 @@ async fn look(sysroot: &Sysroot, request: &Request) -> Result<Report> {
                     if let Some(bad) = known_bad(sysroot, request, summary.digest)? {
                         return Ok(Report::KnownBad { summary, bad });
                     }
+                    age::check(sysroot, request, &image, &record.manifest, &record.config)?;
                     let cost = Cost::none(&record.manifest);
                     let digest = record.manifest_digest;
                     let update = update(digest, &record.manifest, &record.config);
@@ -179,6 +184,7 @@ async fn look(sysroot: &Sysroot, request: &Request) -> Result<Report> {
             if let Some(bad) = known_bad(sysroot, request, digest)? {
                 return Ok(Report::KnownBad { summary, bad });
             }
+            age::check(sysroot, request, &image, &plan.manifest, &plan.config)?;
             pull::compare(&repo, &*prepared.source, &mut plan, &request.progress).await?;
             let update = update(digest, &plan.manifest, &plan.config);
             Ok(Report::Available {

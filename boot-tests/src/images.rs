@@ -17,6 +17,10 @@ pub const REPOSITORY: &str = "os";
 /// The image that all others come from.
 const BASE: &str = "base";
 
+/// When every image was made, in seconds since 1970: the first of the year 2100. They are built in any
+/// order and released in any order, and Bowline refuses an image that is older than what runs.
+const CREATED: &str = "4102444800";
+
 /// What an image is derived from: the word after `# parent:` in the first line of its Containerfile.
 fn parent(name: &str) -> Result<String> {
     let path = directory(name).join("Containerfile");
@@ -56,7 +60,7 @@ pub fn key(name: &str) -> Result<Key> {
             .text(&layout)
             .file(&layout_path(&layout).join("index.json"));
     }
-    let mut key = key(&parent(name)?)?.text(name);
+    let mut key = key(&parent(name)?)?.text(name).text(CREATED);
     for path in files(&directory(name))? {
         key = key.text(&path.display().to_string());
         key = match fs::symlink_metadata(&path)?.is_symlink() {
@@ -131,7 +135,8 @@ pub fn build(context: &Path, registry: &Registry, parent: &str, name: &str) -> R
         "--layers=false",
     ]);
     build
-        .args(["--quiet", "--build-arg", &base, "--tag", &local])
+        .args(["--quiet", "--timestamp", CREATED])
+        .args(["--build-arg", &base, "--tag", &local])
         .arg(context);
     tool::finish(build)?;
     let mut push = buildah("push")?;

@@ -148,5 +148,19 @@ fn about(file: &str, line: Option<usize>, problem: String) -> KargsDError {
     }
 }
 
+/// Reads a file of either form; anything.
+#[cfg(feature = "testing")]
+pub fn probe(data: &[u8]) {
+    let Ok(text) = std::str::from_utf8(data) else {
+        return;
+    };
+    let parsers: [Parser; 2] = [parse::toml, parse::yaml];
+    for parse in parsers {
+        if let Ok(file) = parsed("probe", text, parse) {
+            ImageKargs { files: vec![file] }.for_arch("amd64");
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests;

@@ -1,6 +1,7 @@
 //! The tree of commands and options as users type them. Text comes in, plain structs go out;
 //! what they mean is decided by each command's own file. Never checks anything on disk.
 
+use std::num::NonZeroU64;
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
@@ -13,6 +14,7 @@ use super::install::args::InstallArgs;
 use super::kargs::args::KargsArgs;
 use super::oci::args::{OciArgs, OciCommand};
 use super::tar::args::TarArgs;
+use crate::image::Digest;
 
 /// Keep an image-based Linux host up to date from a container registry.
 #[derive(Debug, Parser)]
@@ -170,7 +172,7 @@ pub struct UpgradeArgs {
 
     /// Do what the settings in /etc/bowline say, if the network and the power supply allow it;
     /// exit with 75 if not. This is what bowline-upgrade.timer runs
-    #[arg(long, conflicts_with_all = ["check", "plan", "download_only", "apply", "format"])]
+    #[arg(long, conflicts_with_all = ["check", "plan", "download_only", "apply", "format", "allow_downgrade"])]
     pub unattended: bool,
 
     /// How to fetch.
@@ -197,6 +199,11 @@ pub struct ModeArgs {
     /// Reboot into the new deployment once it is ready
     #[arg(long)]
     pub apply: bool,
+
+    /// Install the image even if it is older than what runs: by its date or its version, and from the
+    /// same repository
+    #[arg(long)]
+    pub allow_downgrade: bool,
 
     /// How to print what came of it
     #[arg(
@@ -275,6 +282,11 @@ pub struct FetchArgs {
     #[arg(long, value_name = "ARCH")]
     pub arch: Option<String>,
 
+    /// Take no other image than the one with this digest (sha256:…): that of its manifest, or of the
+    /// index that it is chosen from
+    #[arg(long, value_name = "DIGEST")]
+    pub require_digest: Option<Digest>,
+
     /// File with registry credentials, instead of the usual places
     #[arg(long, value_name = "PATH")]
     pub authfile: Option<PathBuf>,
@@ -291,9 +303,32 @@ pub struct FetchArgs {
     #[arg(long, value_name = "SECONDS", default_value_t = 60, value_parser = small_number(1, 3600))]
     pub timeout: u32,
 
+    /// Bytes per second that are fetched at most, all layers together; K, M and G stand for 1024,
+    /// 1024² and 1024³ [default: no limit]
+    #[arg(long, value_name = "BYTES", value_parser = rate)]
+    pub limit_rate: Option<NonZeroU64>,
+
     /// Write progress as JSON lines to this open file descriptor (3 or higher)
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(i32).range(3..))]
     pub progress_fd: Option<i32>,
+}
+
+/// A number of bytes such as `500K`.
+fn rate(text: &str) -> Result<NonZeroU64, String> {
+    let unit = text.chars().last().map(|c| c.to_ascii_uppercase());
+    let shift = match unit {
+        Some('K') => 10,
+        Some('M') => 20,
+        Some('G') => 30,
+        _ => 0,
+    };
+    let digits = &text[..text.len() - usize::from(shift > 0)];
+    let digits = Some(digits).filter(|d| d.bytes().all(|b| b.is_ascii_digit()));
+    let number = digits.and_then(|digits| digits.parse::<u64>().ok());
+    let bytes = number.and_then(|number| number.checked_mul(1 << shift));
+    bytes
+        .and_then(NonZeroU64::new)
+        .ok_or_else(|| "write a number of bytes above 0, such as 500000, 500K or 2M".into())
 }
 
 fn small_number(min: i64, max: i64) -> clap::builder::RangedI64ValueParser<u32> {

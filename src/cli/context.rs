@@ -26,9 +26,9 @@ use super::render_json::JsonSink;
 use super::render_lines::LineSink;
 use super::{output, progress_fd};
 use crate::config;
-use crate::image::{host_arch, normalize_arch};
+use crate::image::{Digest, host_arch, normalize_arch};
 use crate::progress::{Event, ProgressSink};
-use crate::transport::{HostPaths, SourceOptions};
+use crate::transport::{HostPaths, RateLimit, SourceOptions};
 use crate::trust::{PolicyPaths, Rules};
 
 /// How long blocking work may take to end after a signal before the program leaves it.
@@ -56,6 +56,8 @@ pub struct Environment {
     pub tmpdir: Option<PathBuf>,
     /// `SOURCE_DATE_EPOCH`: seconds since 1970 that what is built says instead of its own time.
     pub source_date_epoch: Option<String>,
+    /// `PATH`: where credential helpers are looked for, among others.
+    pub search_path: Vec<PathBuf>,
 }
 
 impl Environment {
@@ -77,6 +79,9 @@ impl Environment {
             editor: text("VISUAL").or_else(|| text("EDITOR")),
             tmpdir: path("TMPDIR"),
             source_date_epoch: text("SOURCE_DATE_EPOCH"),
+            search_path: env::var_os("PATH")
+                .map(|path| env::split_paths(&path).collect())
+                .unwrap_or_default(),
         }
     }
 
@@ -104,6 +109,7 @@ impl Environment {
             config_dir: self.xdg_config_home.clone(),
             registry_auth_file: self.authfile.clone(),
             registries_conf: self.registries_conf.clone(),
+            search_path: self.search_path.clone(),
             ..HostPaths::default()
         }
     }
@@ -123,6 +129,8 @@ pub struct Context {
     level: LevelFilter,
     /// Where bars are drawn; log lines go through it, so that neither spoils the other.
     screen: MultiProgress,
+    /// The only image that may be used.
+    require_digest: Option<Digest>,
     progress_file: Option<File>,
     /// The displays of the operation that runs.
     running: Mutex<Option<Arc<Fan>>>,
@@ -133,7 +141,8 @@ impl Context {
     /// `--progress-fd` names, and starts no thread.
     pub fn new(cli: &Cli, environment: Environment) -> Result<Self, UsageError> {
         let args = &cli.global;
-        let progress_fd = cli.command.fetch_args().and_then(|args| args.progress_fd);
+        let fetch = cli.command.fetch_args();
+        let progress_fd = fetch.and_then(|args| args.progress_fd);
         let level = match (args.quiet, args.verbose) {
             (true, _) => LevelFilter::ERROR,
             (false, 0) => LevelFilter::WARN,
@@ -148,6 +157,7 @@ impl Context {
             environment,
             level,
             screen: MultiProgress::new(),
+            require_digest: fetch.and_then(|args| args.require_digest),
             progress_file: progress_fd.map(progress_fd::claim).transpose()?,
             running: Mutex::default(),
         })
@@ -248,6 +258,7 @@ impl Context {
             authfile: args.authfile.clone(),
             retries: args.retry,
             idle_timeout: Duration::from_secs(args.timeout.into()),
+            limit: args.limit_rate.map(|rate| Arc::new(RateLimit::new(rate))),
             progress,
             host: self.environment.host_paths(),
             ..SourceOptions::default()
@@ -280,6 +291,7 @@ impl Context {
         Ok(Rules {
             policy,
             unsigned_layers: config::load(&self.sysroot)?.trust.unsigned_layers,
+            require_digest: self.require_digest,
         })
     }
 

@@ -146,6 +146,7 @@ fn request(sysroot: &Sysroot, wanted: &Wanted<'_>, context: &Context) -> Result<
         download_only: wanted.mode.download_only,
         retain: wanted.retain,
         force: wanted.force,
+        allow_downgrade: wanted.mode.allow_downgrade,
         arch: context.arch(wanted.fetch),
         jobs: usize::try_from(wanted.fetch.jobs)?,
         source: context.source_options(wanted.fetch, progress.clone()),

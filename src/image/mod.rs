@@ -14,6 +14,7 @@ mod signature;
 #[cfg(test)]
 pub(crate) mod vectors;
 mod verify;
+mod version;
 
 pub use chunked::{Chunked, Part};
 pub use config::{HistoryEntry, ImageConfig};
@@ -30,3 +31,4 @@ pub use reference::{
 pub use registry_name::RegistryName;
 pub use signature::{SignatureContent, StoredSignature};
 pub use verify::{VerifyError, VerifyingReader};
+pub use version::compare_versions;

@@ -49,6 +49,7 @@ async fn accept_resolved(
     resolved: Resolved,
     rules: &Rules,
 ) -> Result<Accepted> {
+    resolved.insist(rules.require_digest.as_ref(), &image.imgref.to_string())?;
     let judgement = judge(source, image, &resolved, rules).await?;
     let verdict = judgement.verdict?;
     tracing::info!("{} is accepted: {verdict}", image.imgref);

@@ -18,7 +18,7 @@ use crate::repo::kept::KeptBlobs;
 use crate::repo::layer::ImportedLayer;
 use crate::repo::staging::Staging;
 use crate::repo::{ContentIndex, Repo};
-use crate::transport::ImageSource;
+use crate::transport::{self, ImageSource};
 
 /// A layer that is here, checked against its diff_id.
 #[derive(Debug)]
@@ -71,7 +71,31 @@ impl Fetch {
                 fetched => return fetched,
             }
         }
-        self.resumable(&How::Whole).await
+        loop {
+            let error = match self.resumable(&How::Whole).await {
+                Ok(fetched) => return Ok(fetched),
+                Err(error) => error,
+            };
+            if !self.is_wrong(&error) || !self.source.discredit(&self.layer.descriptor.digest) {
+                return Err(error);
+            }
+            let text = format!(
+                "layer {} of {} is not what the manifest promises, fetching it from elsewhere: \
+                 {error:#}",
+                self.layer.index + 1,
+                self.total
+            );
+            tracing::info!("{text}");
+            self.progress.event(Event::Warning(text));
+            self.remove_spoiled(&error, How::Whole.piece(&self.layer).as_ref());
+        }
+    }
+
+    /// Whether bytes came, and wrong ones.
+    fn is_wrong(&self, error: &anyhow::Error) -> bool {
+        let transfer = error.downcast_ref::<transport::Error>();
+        let wrong = transfer.is_none_or(|e| matches!(e, transport::Error::Mismatch { .. }));
+        wrong && !is_store(error) && !self.cancel.is_set()
     }
 
     /// Says why the parts are no use, and sees to it that what misled us does so no more.

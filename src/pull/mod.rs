@@ -10,6 +10,8 @@ mod import;
 mod keep;
 mod plan;
 mod prepare;
+#[cfg(feature = "testing")]
+pub mod probe;
 mod resume;
 mod run;
 mod steps;

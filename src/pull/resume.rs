@@ -7,7 +7,6 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use anyhow::{Context, Result};
-use tokio::task::spawn_blocking;
 
 use super::chunked::{At, Parts};
 use super::fetch::{Fetch, Fetched, wrong_object};
@@ -19,6 +18,7 @@ use crate::progress::Event;
 use crate::repo::Repo;
 use crate::repo::kept::{KeptBlob, Piece};
 use crate::repo::layer::ImportedLayer;
+use crate::sys::confine;
 use crate::transport::{Blob, Error};
 
 type Reader = Box<dyn Read + Send>;
@@ -39,7 +39,7 @@ impl How {
     }
 
     /// What must come of the blob; `None` where nobody knows how much that is.
-    fn piece(&self, layer: &Layer) -> Option<Piece> {
+    pub(super) fn piece(&self, layer: &Layer) -> Option<Piece> {
         let digest = &layer.descriptor.digest;
         Some(match self {
             Self::Whole => Piece::whole(digest, layer.descriptor.size?),
@@ -132,7 +132,7 @@ impl Fetch {
     }
 
     /// Bytes that turn out to be wrong are not kept for the next time.
-    fn remove_spoiled(&self, error: &anyhow::Error, piece: Option<&Piece>) {
+    pub(super) fn remove_spoiled(&self, error: &anyhow::Error, piece: Option<&Piece>) {
         let spoiled = error.downcast_ref::<Error>().is_none();
         let kept = self.blobs.as_ref().zip(piece).filter(|_| spoiled);
         if let Some(Err(error)) = kept.map(|(blobs, piece)| blobs.remove(piece)) {
@@ -179,7 +179,8 @@ impl Fetch {
         });
     }
 
-    /// Runs `import` on a thread that may block, on the bytes of `blob`.
+    /// Runs `import` on the bytes of `blob`, on a thread that may block and touches the repository
+    /// only.
     async fn feed<F>(&self, blob: Blob, import: F) -> Result<ImportedLayer>
     where
         F: FnOnce(Watched<Counted>) -> Result<ImportedLayer> + Send + 'static,
@@ -192,7 +193,8 @@ impl Fetch {
             total: self.fetched.clone(),
         };
         let reader = Watched::new(reader, self.layer.index, cancel, progress);
-        let worker = spawn_blocking(move || import(reader));
+        let repo = self.staging.repo_dir().context("Opening the repository")?;
+        let worker = confine::run(repo, move || import(reader));
         let (imported, ()) = tokio::join!(worker, feed);
         let transfer = failure.lock().ok().and_then(|mut failure| failure.take());
         match (imported.context("A worker died")?, transfer) {

@@ -4,7 +4,8 @@
 //! (`sign-verify`, `verification-ed25519-key`); see ostree.repo-config(5). A remote that asks for
 //! nothing vouches for nothing.
 
-use std::sync::{Mutex, PoisonError};
+use std::sync::mpsc::{self, Sender};
+use std::thread;
 
 use anyhow::{Context, Result};
 use fn_error_context::context;
@@ -38,30 +39,53 @@ pub struct CommitSigner {
 }
 
 /// What a commit must be before anything of its image is written.
+///
+/// A thread of its own verifies: libostree makes a directory for GnuPG and starts it, which whoever
+/// unpacks layers may not do.
 #[derive(Debug)]
 pub struct CommitCheck {
-    repo: Mutex<Repo>,
+    asked: Sender<Question>,
     remote: String,
 }
 
+/// A commit, its bytes, what is noted about it, and where the answer goes.
+type Question = (Digest, Vec<u8>, Option<Vec<u8>>, Sender<Answer>);
+type Answer = Result<(), CommitUnsigned>;
+
 impl CommitCheck {
-    /// Verifies through a remote of this repository.
+    /// Verifies through a remote of this repository, with what this thread may do.
+    ///
+    /// An error where the repository cannot be opened again or no thread started.
     pub fn new(repo: &Repo, remote: &str) -> Result<Self> {
-        Ok(Self {
-            repo: Mutex::new(repo.reopen()?),
-            remote: remote.into(),
-        })
+        let (asked, questions) = mpsc::channel::<Question>();
+        let (repo, name) = (repo.reopen()?, remote.to_owned());
+        let answer = move || {
+            for (commit, data, noted, reply) in questions {
+                let verdict = verify(&repo, &name, commit, &data, noted.as_deref());
+                // Whoever no longer waits has ended the pull.
+                let _ = reply.send(verdict.map(|_| ()));
+            }
+        };
+        let thread = thread::Builder::new().name("signatures".into());
+        thread
+            .spawn(answer)
+            .context("Starting the thread that verifies signatures")?;
+        let remote = remote.to_owned();
+        Ok(Self { asked, remote })
     }
 
     /// Verifies a commit that is on its way. `noted` is its detached metadata, where signatures are.
-    pub(super) fn verify(
-        &self,
-        commit: Digest,
-        data: &[u8],
-        noted: Option<&[u8]>,
-    ) -> Result<(), CommitUnsigned> {
-        let repo = self.repo.lock().unwrap_or_else(PoisonError::into_inner);
-        verify(&repo, &self.remote, commit, data, noted).map(|_| ())
+    pub(super) fn verify(&self, commit: Digest, data: &[u8], noted: Option<&[u8]>) -> Answer {
+        let (reply, verdict) = mpsc::channel();
+        let question = (commit, data.to_vec(), noted.map(<[u8]>::to_vec), reply);
+        let asked = self.asked.send(question).ok();
+        asked.and_then(|()| verdict.recv().ok()).unwrap_or_else(|| {
+            Err(CommitUnsigned {
+                commit: commit.hex(),
+                remote: self.remote.clone(),
+                problem: "the thread that verifies has died".into(),
+            })
+        })
     }
 }
 

@@ -41,6 +41,8 @@ pub mod object;
 mod object_file;
 mod open_dirs;
 mod pax;
+#[cfg(feature = "testing")]
+pub mod probe;
 mod pruned;
 mod record;
 pub mod refs;

@@ -149,6 +149,11 @@ impl Staging {
         Ok(stage)
     }
 
+    /// The repository's directory.
+    pub fn repo_dir(&self) -> io::Result<OwnedFd> {
+        self.repo.try_clone()
+    }
+
     /// From now on layers take this file object for missing, although it is there: its content is
     /// not what its name says. Whoever has the right content replaces it.
     pub fn replace_damaged(&self, object: Digest) {

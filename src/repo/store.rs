@@ -101,6 +101,11 @@ impl Repo {
         &self.dir
     }
 
+    /// Its directory, for somebody else to hold.
+    pub fn directory(&self) -> std::io::Result<OwnedFd> {
+        self.dir.try_clone()
+    }
+
     /// The directory of its objects.
     pub(super) const fn objects(&self) -> &OwnedFd {
         &self.objects

@@ -2,8 +2,10 @@
 //! names, gives bytes and handles. Never decides what should be written.
 
 pub mod amount;
+pub mod answer;
 pub mod bulk;
 pub mod command;
+pub mod confine;
 pub mod fs;
 pub mod journal;
 pub mod kernel;

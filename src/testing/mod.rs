@@ -7,6 +7,7 @@ pub mod fixture;
 pub mod lines;
 mod objects;
 pub mod oci;
+pub mod parsers;
 pub mod registry;
 pub mod rootfs;
 pub mod samples;

@@ -1,8 +1,10 @@
-//! Credentials for registries out of files of containers-auth.json(5): a repository comes in, the
-//! credentials of the first file that has some go out. Never runs a credential helper, never
-//! writes, never shows a password.
+//! Credentials for registries out of files of containers-auth.json(5) and credential helpers: a
+//! repository comes in, who may have credentials for it goes out, and then the credentials of the
+//! first one that has some. Never writes, never shows a password, and runs a helper only once
+//! somebody needs to know.
 //!
-//! Order: the file that the user names, or else those of ostree-ext, then those of podman.
+//! Order of the files: the one that the user names, or else those of ostree-ext, then those of
+//! podman. `credential-helpers` of registries.conf says which helpers come before or after them.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -12,7 +14,11 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde::Deserialize;
 
+use super::helper::{Helper, Unhelpful};
 use super::{Error, HostPaths, SourceOptions, config_file};
+
+/// The name that stands for the files among the helpers (containers-registries.conf(5)).
+const FILES: &str = "containers-auth.json";
 
 /// What a registry or its token service is shown.
 #[derive(Clone, PartialEq, Eq)]
@@ -30,10 +36,55 @@ impl fmt::Debug for Credentials {
 }
 
 /// Credentials and where they came from.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct Found {
     pub(super) credentials: Credentials,
-    pub(super) file: PathBuf,
+    /// A file or a helper, for messages.
+    pub(super) origin: String,
+}
+
+/// Somebody who may have credentials.
+#[derive(Debug, Clone)]
+pub(super) enum Candidate {
+    /// A file, which has some.
+    Known(Found),
+    /// A helper, which has not been asked.
+    Helper(Helper),
+}
+
+/// The credentials of the first candidate that has some. Asks helpers, and so may block for minutes.
+/// A helper that fails is an error if nobody else has any.
+pub(super) fn choose(candidates: &[Candidate], host: &HostPaths) -> Result<Option<Found>, Error> {
+    let mut failed = None;
+    for candidate in candidates {
+        match candidate {
+            Candidate::Known(found) => return Ok(Some(found.clone())),
+            Candidate::Helper(helper) => match helper.ask(host) {
+                Ok(Some(credentials)) => {
+                    let origin = helper.program();
+                    return Ok(Some(Found {
+                        credentials,
+                        origin,
+                    }));
+                }
+                Ok(None) => {}
+                Err(why) => drop(failed.get_or_insert((helper, why))),
+            },
+        }
+    }
+    match failed {
+        Some((helper, why)) => Err(unhelpful(helper, &why)),
+        None => Ok(None),
+    }
+}
+
+fn unhelpful(helper: &Helper, why: &Unhelpful) -> Error {
+    Error::Config(format!(
+        "the credential helper {}, which {} names for {}: {why}",
+        helper.program(),
+        helper.file.display(),
+        helper.server
+    ))
 }
 
 /// The shapes of credentials files.
@@ -45,8 +96,33 @@ enum Format {
     Legacy,
 }
 
-/// Finds credentials for `key`, a `HOST/PATH` without tag. `Ok(None)`: anonymous.
-pub(super) fn find(key: &str, options: &SourceOptions) -> Result<Option<Found>, Error> {
+/// Finds who may have credentials for `key`, a `HOST/PATH` without tag. Nobody: anonymous. `helpers`
+/// are those of registries.conf and the file that names them; none are the credentials files alone.
+pub(super) fn find(
+    key: &str,
+    helpers: &(Vec<String>, PathBuf),
+    options: &SourceOptions,
+) -> Result<Vec<Candidate>, Error> {
+    let (names, file) = helpers;
+    if names.is_empty() {
+        return in_files(key, options);
+    }
+    let mut candidates = Vec::new();
+    for name in names {
+        match name.as_str() {
+            FILES => candidates.extend(in_files(key, options)?),
+            name => candidates.push(Candidate::Helper(Helper {
+                name: name.into(),
+                server: key.split('/').next().unwrap_or_default().into(),
+                file: file.clone(),
+                required: true,
+            })),
+        }
+    }
+    Ok(candidates)
+}
+
+fn in_files(key: &str, options: &SourceOptions) -> Result<Vec<Candidate>, Error> {
     let host = &options.host;
     if let Some(file) = options
         .authfile
@@ -54,34 +130,57 @@ pub(super) fn find(key: &str, options: &SourceOptions) -> Result<Option<Found>, 
         .or(host.registry_auth_file.as_ref())
     {
         let found = look_into(file, Format::Auths, key)?;
-        return found.ok_or_else(|| {
-            let file = file.display();
-            Error::Config(format!("the credentials file {file} does not exist"))
-        });
+        return match found {
+            Some(found) => Ok(found.into_iter().collect()),
+            None => {
+                let file = file.display();
+                Err(Error::Config(format!(
+                    "the credentials file {file} does not exist"
+                )))
+            }
+        };
     }
+    let mut candidates = Vec::new();
     for (file, format) in default_files(host) {
-        if let Some(Some(found)) = look_into(&file, format, key)? {
-            return Ok(Some(found));
+        candidates.extend(look_into(&file, format, key)?.flatten());
+        if matches!(candidates.last(), Some(Candidate::Known(_))) {
+            return Ok(candidates);
         }
     }
-    tracing::debug!("no credentials for {key}");
-    Ok(None)
+    if candidates.is_empty() {
+        tracing::debug!("no credentials for {key}");
+    }
+    Ok(candidates)
 }
 
 /// `None`: no such file.
-fn look_into(file: &Path, format: Format, key: &str) -> Result<Option<Option<Found>>, Error> {
+fn look_into(file: &Path, format: Format, key: &str) -> Result<Option<Option<Candidate>>, Error> {
     let Some(text) = config_file::read(file)? else {
         return Ok(None);
     };
-    let credentials = lookup(&text, format, key)
+    let keeper = lookup(&text, format, key)
         .map_err(|why| Error::Config(format!("credentials file {}: {why}", file.display())))?;
-    Ok(Some(credentials.map(|credentials| {
-        tracing::info!("using the credentials for {key} in {}", file.display());
-        Found {
-            credentials,
-            file: file.into(),
+    let candidate = keeper.map(|keeper| match keeper {
+        Keeper::File(credentials) => {
+            tracing::info!("using the credentials for {key} in {}", file.display());
+            let origin = file.display().to_string();
+            Candidate::Known(Found {
+                credentials,
+                origin,
+            })
         }
-    })))
+        Keeper::Helper {
+            name,
+            server,
+            required,
+        } => Candidate::Helper(Helper {
+            name,
+            server,
+            required,
+            file: file.into(),
+        }),
+    });
+    Ok(Some(candidate))
 }
 
 /// Where ostree-ext looks, then where podman looks (containers-auth.json(5)).
@@ -119,11 +218,19 @@ enum Unusable {
     Json { line: usize, column: usize },
     #[error("the entry {0:?} is not the base64 of USER:PASSWORD")]
     Encoding(String),
-    #[error(
-        "the entry for {key:?} is kept by the credential helper {helper:?}, which is not \
-         supported: name another file with --authfile"
-    )]
-    Helper { key: String, helper: String },
+}
+
+/// Who a file says has the credentials.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Keeper {
+    /// The file itself.
+    File(Credentials),
+    /// A helper (`credHelpers`, `credsStore`).
+    Helper {
+        name: String,
+        server: String,
+        required: bool,
+    },
 }
 
 #[derive(Deserialize)]
@@ -144,33 +251,47 @@ struct Entry {
     identity_token: String,
 }
 
-/// Finds the entry for `key` in the text of a file.
-fn lookup(text: &[u8], format: Format, key: &str) -> Result<Option<Credentials>, Unusable> {
+/// Finds the entry for `key` in the text of a file: a helper for it, credentials, and at last the
+/// helper that keeps all others.
+fn lookup(text: &[u8], format: Format, key: &str) -> Result<Option<Keeper>, Unusable> {
     let file = parse(text, format)?;
     let keys = lookup_order(key, format);
-    let needs = |key: &str, helper: &str| Unusable::Helper {
-        key: key.into(),
-        helper: helper.into(),
-    };
-    for key in &keys {
-        if let Some(helper) = file.helpers.get(*key).filter(|h| !h.is_empty()) {
-            return Err(needs(key, helper));
-        }
-    }
-    let exact = keys.iter().find_map(|key| file.auths.get_key_value(*key));
     let host = normal_host(keys.last().copied().unwrap_or_default());
-    let mut auths = file.auths.iter();
-    let found = exact.or_else(|| auths.find(|(key, _)| normal_key(key, format) == host));
-    match found {
-        Some((key, entry)) if entry.auth.is_empty() && entry.identity_token.is_empty() => {
-            match file.store.as_str() {
-                "" => Ok(None),
-                helper => Err(needs(key, helper)),
-            }
+    if let Some((server, name)) = entry(&file.helpers, &keys, host, format) {
+        if !name.is_empty() {
+            return Ok(Some(Keeper::Helper {
+                name: name.clone(),
+                server: server.clone(),
+                required: true,
+            }));
         }
-        Some((key, entry)) => decode(key, entry),
-        None => Ok(None),
     }
+    let found = entry(&file.auths, &keys, host, format);
+    let credentials = match found {
+        Some((key, entry)) if !(entry.auth.is_empty() && entry.identity_token.is_empty()) => {
+            decode(key, entry)?
+        }
+        _ => None,
+    };
+    let store = (!file.store.is_empty()).then(|| Keeper::Helper {
+        name: file.store.clone(),
+        server: host.into(),
+        // It need not be here for registries that nobody ever logged in to.
+        required: found.is_some(),
+    });
+    Ok(credentials.map(Keeper::File).or(store))
+}
+
+/// The entry for the first of `keys` that has one, or else for the host however it is written.
+fn entry<'a, T>(
+    entries: &'a BTreeMap<String, T>,
+    keys: &[&str],
+    host: &str,
+    format: Format,
+) -> Option<(&'a String, &'a T)> {
+    let exact = keys.iter().find_map(|key| entries.get_key_value(*key));
+    let mut all = entries.iter();
+    exact.or_else(|| all.find(|(key, _)| normal_key(key, format) == host))
 }
 
 fn parse(text: &[u8], format: Format) -> Result<File, Unusable> {
@@ -235,6 +356,15 @@ fn decode(key: &str, entry: &Entry) -> Result<Option<Credentials>, Unusable> {
         password: password.trim_end_matches('\0').into(),
         identity_token,
     }))
+}
+
+/// Looks into a file of either format.
+#[cfg(feature = "testing")]
+pub(super) fn probe(data: &[u8]) {
+    for format in [Format::Auths, Format::Legacy] {
+        // Whatever is said is an answer.
+        drop(lookup(data, format, "quay.example/ns/os"));
+    }
 }
 
 #[cfg(test)]

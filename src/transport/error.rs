@@ -56,6 +56,16 @@ pub enum Error {
         /// What came.
         found: String,
     },
+    /// Another image than the only one that may be used.
+    #[error("{place} is the image {found} now, but only {required} may be used")]
+    OtherDigest {
+        /// The image.
+        place: String,
+        /// What may be used.
+        required: Digest,
+        /// Digest of the manifest that the name leads to.
+        found: Digest,
+    },
     /// A manifest, index or config that cannot be used.
     #[error("the manifest {digest} of {place} cannot be used: {source}")]
     Manifest {

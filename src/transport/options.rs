@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::RateLimit;
 use crate::progress::{ProgressSink, Silent};
 
 /// What a source needs besides the image's name. [`Default`] fits a root process on the running
@@ -25,6 +26,8 @@ pub struct SourceOptions {
     pub idle_timeout: Duration,
     /// How long a connection may take to come about.
     pub connect_timeout: Duration,
+    /// How fast blobs may come, all transfers together.
+    pub limit: Option<Arc<RateLimit>>,
     /// Hears about retries and warnings.
     pub progress: Arc<dyn ProgressSink>,
     /// Where files are looked up.
@@ -40,6 +43,7 @@ impl Default for SourceOptions {
             longest_pause: Duration::from_secs(30),
             idle_timeout: Duration::from_secs(60),
             connect_timeout: Duration::from_secs(30),
+            limit: None,
             progress: Arc::new(Silent),
             host: HostPaths::default(),
         }
@@ -53,6 +57,7 @@ impl fmt::Debug for SourceOptions {
             .field("retries", &self.retries)
             .field("idle_timeout", &self.idle_timeout)
             .field("connect_timeout", &self.connect_timeout)
+            .field("limit", &self.limit)
             .field("host", &self.host)
             .finish_non_exhaustive()
     }
@@ -75,6 +80,8 @@ pub struct HostPaths {
     pub registry_auth_file: Option<PathBuf>,
     /// `$CONTAINERS_REGISTRIES_CONF`: the only registries.conf.
     pub registries_conf: Option<PathBuf>,
+    /// `$PATH`: where credential helpers are looked for first.
+    pub search_path: Vec<PathBuf>,
 }
 
 impl Default for HostPaths {
@@ -87,6 +94,7 @@ impl Default for HostPaths {
             config_dir: None,
             registry_auth_file: None,
             registries_conf: None,
+            search_path: Vec::new(),
         }
     }
 }

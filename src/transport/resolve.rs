@@ -88,8 +88,14 @@ pub async fn fetch_config(
     if config.size.is_some_and(|size| size > MAX_MANIFEST_BYTES) {
         return Err(too_large(&place));
     }
-    let bytes = read_blob(source, config, &place).await?;
-    verify(&bytes, &config.digest, config.size, &place)?;
+    let bytes = loop {
+        let bytes = read_blob(source, config, &place).await?;
+        match verify(&bytes, &config.digest, config.size, &place) {
+            Ok(()) => break bytes,
+            Err(_) if source.discredit(&config.digest) => {}
+            Err(error) => return Err(error),
+        }
+    };
     ImageConfig::parse(bytes).map_err(|error| unusable(source, config.digest, error))
 }
 

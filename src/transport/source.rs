@@ -62,6 +62,12 @@ pub trait ImageSource: Send + Sync + fmt::Debug {
         Ok(Vec::new())
     }
 
+    /// Takes note that what came of a blob is not what its digest promises, and will not ask there
+    /// again. False: there is nobody else to ask.
+    fn discredit(&self, _blob: &Digest) -> bool {
+        false
+    }
+
     /// The name for messages, without credentials.
     fn place(&self) -> String;
 }
@@ -73,4 +79,22 @@ pub struct Resolved {
     pub manifest: Manifest,
     /// The index it was chosen from.
     pub index: Option<Digest>,
+}
+
+impl Resolved {
+    /// Refuses everything but the image with this digest, which is that of its manifest or of the
+    /// index.
+    pub fn insist(&self, required: Option<&Digest>, place: &str) -> Result<(), Error> {
+        let found = self.manifest.digest();
+        match required {
+            Some(required) if *required != found && self.index != Some(*required) => {
+                Err(Error::OtherDigest {
+                    place: place.into(),
+                    required: *required,
+                    found,
+                })
+            }
+            _ => Ok(()),
+        }
+    }
 }

@@ -48,6 +48,9 @@ pub struct Rules {
     pub policy: PolicyPaths,
     /// Whether layers that nothing vouches for may lie on an ostree commit that a remote vouches for.
     pub unsigned_layers: bool,
+    /// The only image that may be used, by the digest of its manifest or of the index that it was
+    /// chosen from.
+    pub require_digest: Option<Digest>,
 }
 
 /// What is to be judged.

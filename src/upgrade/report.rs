@@ -38,6 +38,8 @@ pub struct Request {
     /// Take an image that failed its trial on this host all the same, and even while what runs is on
     /// trial.
     pub force: bool,
+    /// Take an image that is older than what runs all the same.
+    pub allow_downgrade: bool,
     /// The architecture, a GOARCH word.
     pub arch: String,
     /// Layers to fetch at once.
@@ -60,6 +62,7 @@ impl fmt::Debug for Request {
             .field("download_only", &self.download_only)
             .field("retain", &self.retain)
             .field("force", &self.force)
+            .field("allow_downgrade", &self.allow_downgrade)
             .field("arch", &self.arch)
             .field("jobs", &self.jobs)
             .field("source", &self.source)

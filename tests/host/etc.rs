@@ -169,7 +169,8 @@ fn a_rebase_tells_the_same() {
     scene.publish(&os("2", NEXT), "other");
     let said = scene.ok(&["rebase", &scene.image_name("other")]);
     assert!(said.contains(TOLD), "{said}");
-    assert_eq!(scene.ok(&["-q", "rebase", &scene.image_name("os")]), "");
+    let back = ["-q", "rebase", &scene.image_name("os"), "--allow-downgrade"];
+    assert_eq!(scene.ok(&back), "");
     let yaml = scene.ok(&["rebase", &scene.image_name("other"), "--format", "yaml"]);
     assert!(yaml.starts_with("result: deployed\n"), "{yaml}");
     let json = scene.ok(&["upgrade", "--format", "json"]);

@@ -5,6 +5,7 @@
 mod booted;
 mod bootloader;
 mod deploy;
+mod downgrade;
 mod etc;
 mod etc_merge;
 mod faults;

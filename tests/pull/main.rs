@@ -3,10 +3,12 @@
 
 mod broken;
 mod chunked;
+mod confined;
 mod damaged;
 mod derived;
 mod encapsulated;
 mod hostile;
+mod mirrors;
 mod promised;
 mod reexport;
 mod resumed;

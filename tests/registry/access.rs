@@ -349,16 +349,48 @@ fn what_cannot_be_used_is_said_before_anything_is_asked() {
         "credentials file ROOT/etc/ostree/auth.json: it is not JSON of that format (line 1, \
          column 1)"
     );
+    assert!(bench.registry.requests().is_empty());
+}
+
+#[tokio::test]
+async fn a_helper_is_asked_once_and_only_where_it_is_needed() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let bench = Bench::new();
+    let log = bench.root.path().join("asked");
+    let helper = "usr/libexec/podman/docker-credential-vault";
+    let answer = format!(r#"{{"Username":"{USER}","Secret":"{PASSWORD}"}}"#);
+    let script = format!("#!/bin/sh\ncat >>{}\necho '{answer}'\n", log.display());
+    bench.write(helper, &script);
+    let program = bench.root.path().join(helper);
+    std::fs::set_permissions(program, std::fs::Permissions::from_mode(0o755)).unwrap();
+    let conf = "credential-helpers = ['containers-auth.json', 'vault']";
+    bench.write("etc/containers/registries.conf", conf);
+
+    bench.source(":1").manifest(None).await.unwrap();
+    assert!(!log.exists());
+    bench.registry.require(bearer(with_credentials()));
+    let source = bench.source(":1");
+    for _ in 0..3 {
+        source.manifest(None).await.unwrap();
+    }
+    let host = bench.registry.host();
+    assert_eq!(std::fs::read_to_string(&log).unwrap(), format!("{host}\n"));
+}
+
+#[tokio::test]
+async fn a_helper_that_is_needed_and_not_there_is_an_error() {
+    let bench = Bench::new();
     let helpers = serde_json::json!({"credHelpers": {bench.registry.host(): "ecr-login"}});
     bench.write("etc/ostree/auth.json", &helpers.to_string());
-    let error = bench.try_source(":1").unwrap_err();
+    bench.source(":1").manifest(None).await.unwrap();
+    bench.registry.require(basic());
+    let error = bench.source(":1").manifest(None).await.unwrap_err();
+    assert!(matches!(error, Error::Config(_)), "{error:?}");
     assert_eq!(
         bench.text(&error),
-        "credentials file ROOT/etc/ostree/auth.json: the entry for \"HOST\" is kept by the \
-         credential helper \"ecr-login\", which is not supported: name another file with \
-         --authfile"
+        "the credential helper docker-credential-ecr-login, which ROOT/etc/ostree/auth.json names \
+         for HOST: it is not installed: install it, or name a credentials file with --authfile"
     );
-    assert!(bench.registry.requests().is_empty());
 }
 
 #[tokio::test]

@@ -2,7 +2,7 @@
 
 use bowline::image::{Descriptor, Digest};
 use bowline::testing::registry::{Fault, TestRegistry};
-use bowline::transport::{Error, ImageSource};
+use bowline::transport::{Error, ImageSource, RateLimit};
 
 use proptest::prelude::*;
 
@@ -34,6 +34,21 @@ async fn a_blob_costs_one_request() {
         assert!(found == bytes && error.is_none(), "{size}: {error:?}");
     }
     assert_eq!(ranges(&bench), [None, None, None, None]);
+}
+
+#[tokio::test]
+async fn the_rate_is_limited_for_all_transfers_together() {
+    let mut bench = Bench::new();
+    let rate = std::num::NonZeroU64::new(400_000).unwrap();
+    bench.options.limit = Some(std::sync::Arc::new(RateLimit::new(rate)));
+    let (first, second) = (bench.blob(60_000), bench.blob(50_000));
+    let (one, other) = (bench.source(":1"), bench.source(":1"));
+    let start = std::time::Instant::now();
+    let (one, other) = tokio::join!(one.blob(&first.1), other.blob(&second.1));
+    let (one, other) = tokio::join!(read(one.unwrap()), read(other.unwrap()));
+    assert!(one.0 == first.0 && other.0 == second.0);
+    let least = std::time::Duration::from_millis(275);
+    assert!(start.elapsed() >= least, "{:?}", start.elapsed());
 }
 
 #[tokio::test]

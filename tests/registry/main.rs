@@ -14,4 +14,5 @@ mod push;
 mod ranges;
 mod signatures;
 mod tls;
+mod token;
 mod web;

@@ -5,11 +5,18 @@ use bowline::transport::{ImageSource, RegistrySource};
 
 use crate::bench::{Bench, MANIFEST, OCI_MANIFEST, read};
 
+/// The least that can be read as a manifest.
+const READABLE: &str = r#"{"schemaVersion":2,
+    "mediaType":"application/vnd.oci.image.manifest.v1+json",
+    "config":{"mediaType":"application/vnd.oci.image.config.v1+json","size":2,
+    "digest":"sha256:44136fa355b3678a1146ad16f7e8649e94fb4fc21fe77e8310c060f61caaff8a"},
+    "layers":[]}"#;
+
 /// A registry that `os.example/stable` stands for, with a mirror before it.
 fn mirrored(extra: &str) -> (Bench, TestRegistry) {
     let bench = Bench::new();
     let mirror = TestRegistry::start();
-    mirror.add_manifest("copy/os", "1", MANIFEST, OCI_MANIFEST);
+    mirror.add_manifest("copy/os", "1", READABLE, OCI_MANIFEST);
     let conf = format!(
         "[[registry]]\nprefix = 'os.example/stable'\nlocation = '{}/ns'\n\
          [[registry.mirror]]\nlocation = '{}/copy'\n{extra}",
@@ -122,4 +129,46 @@ fn a_blocked_name_is_not_asked_for() {
     let expected = "pulling HOST/ns/os:1 is blocked: registries.conf blocks HOST";
     assert_eq!(bench.text(&error), expected);
     assert_eq!(bench.requests(), []);
+}
+
+#[tokio::test]
+async fn a_manifest_that_nobody_can_read_is_looked_for_elsewhere() {
+    let (bench, mirror) = mirrored("");
+    mirror.add_manifest("copy/os", "1", "<html>Welcome!</html>", "text/html");
+    let found = source(&bench).manifest(None).await.unwrap();
+    assert_eq!(found.bytes, MANIFEST);
+}
+
+#[tokio::test]
+async fn a_mirror_that_hangs_costs_its_time_once() {
+    let (mut bench, mirror) = mirrored("");
+    bench.options.idle_timeout = std::time::Duration::from_millis(250);
+    let source = source(&bench);
+    source.manifest(None).await.unwrap();
+    let (bytes, first) = bench.blob(50_000);
+    let (more, second) = bench.blob(60_000);
+    mirror.add_blob(bytes.clone());
+    mirror.add_blob(more.clone());
+    mirror.fault("/blobs/", Fault::StallAfter(20_000));
+    let (found, error) = read(source.blob(&first).await.unwrap()).await;
+    assert!(found == bytes && error.is_none(), "{error:?}");
+    let asked = mirror.requests().len();
+    let (found, error) = read(source.blob(&second).await.unwrap()).await;
+    assert!(found == more && error.is_none(), "{error:?}");
+    assert_eq!(mirror.requests().len(), asked);
+}
+
+#[tokio::test]
+async fn whoever_gave_wrong_bytes_is_not_asked_again() {
+    let (bench, mirror) = mirrored("");
+    let source = source(&bench);
+    source.manifest(None).await.unwrap();
+    let (bytes, blob) = bench.blob(10);
+    assert!(!source.discredit(&blob.digest), "nobody was asked for it");
+    mirror.add_blob(bytes.clone());
+    mirror.fault("/blobs/", Fault::WrongBytes);
+    assert_ne!(read(source.blob(&blob).await.unwrap()).await.0, bytes);
+    assert!(source.discredit(&blob.digest));
+    assert_eq!(read(source.blob(&blob).await.unwrap()).await.0, bytes);
+    assert!(!source.discredit(&blob.digest), "there is nobody else");
 }

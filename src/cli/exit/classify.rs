@@ -39,7 +39,7 @@ const FORMS: &str = "write an image as host/name:tag, host/name@sha256:… or TR
 /// Sorts an error by the first error in its chain, outermost first, whose type says something.
 pub fn classify(error: &anyhow::Error) -> Verdict {
     let known = error.chain().find_map(|cause| {
-        let table: [fn(&(dyn StdError + 'static)) -> Option<Verdict>; 31] = [
+        let table: [fn(&(dyn StdError + 'static)) -> Option<Verdict>; 32] = [
             |e| e.downcast_ref().map(usage),
             |e| e.downcast_ref().map(interrupted),
             |e| e.downcast_ref().and_then(source),
@@ -50,6 +50,7 @@ pub fn classify(error: &anyhow::Error) -> Verdict {
             |e| e.downcast_ref().map(host::sysroot),
             |e| e.downcast_ref().map(host::deploy),
             |e| e.downcast_ref().map(host::known_bad),
+            |e| e.downcast_ref().map(host::downgrade),
             |e| e.downcast_ref().map(host::install),
             |e| e.downcast_ref().map(host::tool),
             |e| e.downcast_ref().map(host::esp),
@@ -137,6 +138,10 @@ fn source(error: &SourceError) -> Option<Verdict> {
         E::Temporary { .. } => Verdict::hint(
             Kind::Network,
             "this may pass: run the same command again; finished layers are kept",
+        ),
+        E::OtherDigest { .. } => Verdict::hint(
+            Kind::Denied,
+            "nothing was fetched; check which image is meant, and give its digest to --require-digest",
         ),
         E::Mismatch { .. } => Verdict::hint(Kind::Network, CORRUPT),
         E::Manifest { source, .. } => manifest(source)?,

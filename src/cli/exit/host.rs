@@ -14,7 +14,7 @@ use crate::deploy::outlook::way_out;
 use crate::install::InstallError;
 use crate::sys::tool::ToolMissing;
 use crate::sysroot::SysrootError;
-use crate::upgrade::KnownBad;
+use crate::upgrade::{Downgrade, KnownBad};
 
 pub(super) fn sysroot(error: &SysrootError) -> Verdict {
     use SysrootError as E;
@@ -203,6 +203,14 @@ pub(super) fn grubenv(error: &GrubenvError) -> Option<Verdict> {
         )),
         GrubenvError::NotABlock(_) | GrubenvError::Name(_) => None,
     }
+}
+
+pub(super) fn downgrade(_: &Downgrade) -> Verdict {
+    Verdict::hint(
+        Kind::Denied,
+        "if it is meant, install it with --allow-downgrade; `bowline rollback` goes back to the \
+         deployment before",
+    )
 }
 
 pub(super) fn known_bad(_: &KnownBad) -> Verdict {

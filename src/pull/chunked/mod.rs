@@ -14,3 +14,17 @@ pub use assemble::WrongObject;
 pub use parts::Parts;
 pub use plan::plan;
 pub use table::At;
+
+/// Reads a table of contents.
+#[cfg(feature = "testing")]
+pub(super) fn probe_toc(data: &[u8]) {
+    // Whatever is said is an answer.
+    drop(toc::read_toc(data, 1 << 40, &mut |_| Ok(())));
+}
+
+/// Reads tar-split data.
+#[cfg(feature = "testing")]
+pub(super) fn probe_tar_split(data: &[u8]) {
+    let mut pieces = tar_split::TarSplit::new(data);
+    while let Ok(Some(_)) = pieces.next_piece() {}
+}

@@ -17,6 +17,7 @@ use crate::progress::{Event, Phase, ProgressSink};
 use crate::pull::plan::PullPlan;
 use crate::pull::stream::{Failure, split};
 use crate::repo::{ContentIndex, Repo};
+use crate::sys::confine;
 use crate::transport::{Error, ImageSource};
 
 /// Layers that are not worth a second request, bytes.
@@ -105,8 +106,9 @@ async fn fetch(
     let blob = source.ranges(&layer.descriptor, wanted).await?;
     let failure = Failure::default();
     let (mut reader, feed) = split(blob, failure.clone());
+    let dir = repo.directory().context("Opening the repository")?;
     let (layer, repo) = (layer.clone(), repo.reopen()?);
-    let worker = spawn_blocking(move || {
+    let worker = confine::run(dir, move || {
         let copied = io::copy(&mut reader, &mut spool)?;
         anyhow::ensure!(
             copied == bytes.end - bytes.start,

@@ -70,7 +70,7 @@ fn finds_what_the_reference_library_finds() {
         };
         let what = format!("{} {}", case.file, case.key);
         match case.expect.as_str() {
-            "found" => assert!(found == Ok(Some(expected)), "{what}"),
+            "found" => assert!(found == Ok(Some(Keeper::File(expected))), "{what}"),
             "none" => assert_eq!(found, Ok(None), "{what}"),
             _ => assert!(found.is_err(), "{what}"),
         }
@@ -106,7 +106,8 @@ fn root_with(files: &[&str]) -> (tempfile::TempDir, SourceOptions) {
 }
 
 fn user(options: &SourceOptions) -> Option<String> {
-    let found = find("quay.example/ns/os", options).unwrap();
+    let candidates = find("quay.example/ns/os", &Default::default(), options).unwrap();
+    let found = choose(&candidates, &options.host).unwrap();
     found.map(|found| found.credentials.user)
 }
 
@@ -166,7 +167,9 @@ fn the_named_file_is_the_only_one_and_must_exist() {
     assert_eq!(user(&options), None);
     options.authfile = Some("/nowhere/auth.json".into());
     assert_eq!(
-        find("quay.example", &options).unwrap_err().to_string(),
+        find("quay.example", &Default::default(), &options)
+            .unwrap_err()
+            .to_string(),
         "the credentials file /nowhere/auth.json does not exist"
     );
 }
@@ -180,28 +183,127 @@ fn errors_name_the_file_and_quote_no_secret() {
         "credentials file {}: it is not JSON of that format (line 1, column 37)",
         file.display()
     );
-    let error = find("quay.example", &options).unwrap_err();
+    let error = find("quay.example", &Default::default(), &options).unwrap_err();
     assert_eq!(error.to_string(), expected);
 }
 
+fn kept_by(text: &str) -> Option<Keeper> {
+    lookup(text.as_bytes(), Format::Auths, "quay.example/ns/os").unwrap()
+}
+
 #[test]
-fn what_needs_a_helper_is_not_taken_for_anonymous() {
+fn files_say_which_helper_has_the_credentials() {
     let table = [
-        r#"{"credHelpers": {"quay.example": "ecr"}}"#,
-        r#"{"credHelpers": {"quay.example/ns": "ecr"}}"#,
-        r#"{"credsStore": "ecr", "auths": {"quay.example": {}}}"#,
-        r#"{"credsStore": "ecr", "auths": {"https://quay.example/v1/": {}}}"#,
+        (
+            r#"{"credHelpers": {"quay.example": "ecr"}}"#,
+            "quay.example",
+            true,
+        ),
+        (
+            r#"{"credHelpers": {"quay.example/ns": "ecr"}}"#,
+            "quay.example/ns",
+            true,
+        ),
+        (
+            r#"{"credHelpers": {"quay.example": "ecr"}, "auths": {"quay.example": {"auth": "dTpw"}}}"#,
+            "quay.example",
+            true,
+        ),
+        (
+            r#"{"credsStore": "ecr", "auths": {"quay.example": {}}}"#,
+            "quay.example",
+            true,
+        ),
+        (
+            r#"{"credsStore": "ecr", "auths": {"https://quay.example/v1/": {}}}"#,
+            "quay.example",
+            true,
+        ),
+        (r#"{"credsStore": "ecr"}"#, "quay.example", false),
     ];
-    for text in table {
-        let error = lookup(text.as_bytes(), Format::Auths, "quay.example/ns/os").unwrap_err();
-        assert!(
-            matches!(&error, Unusable::Helper { helper, .. } if helper == "ecr"),
-            "{text}: {error:?}"
+    for (text, server, required) in table {
+        let expected = Keeper::Helper {
+            name: "ecr".into(),
+            server: server.into(),
+            required,
+        };
+        assert_eq!(kept_by(text), Some(expected), "{text}");
+    }
+    assert_eq!(kept_by(r#"{"credHelpers": {"gcr.example": "ecr"}}"#), None);
+    let both = r#"{"credsStore": "ecr", "auths": {"quay.example": {"auth": "dTpw"}}}"#;
+    assert!(matches!(kept_by(both), Some(Keeper::File(_))));
+}
+
+/// Puts a helper that says `answer`, with exit code `code`, where podman keeps its own.
+fn install(root: &Path, name: &str, answer: &str, code: u8) {
+    use std::os::unix::fs::PermissionsExt as _;
+    let dir = root.join("usr/libexec/podman");
+    std::fs::create_dir_all(&dir).unwrap();
+    let program = dir.join(format!("docker-credential-{name}"));
+    let script = format!("#!/bin/sh\necho '{answer}'\nexit {code}\n");
+    std::fs::write(&program, script).unwrap();
+    std::fs::set_permissions(&program, std::fs::Permissions::from_mode(0o755)).unwrap();
+}
+
+fn names(helpers: &[&str]) -> (Vec<String>, PathBuf) {
+    let names = helpers.iter().map(|name| (*name).into()).collect();
+    (names, "/etc/containers/registries.conf".into())
+}
+
+#[test]
+fn helpers_are_asked_in_the_order_of_registries_conf() {
+    let (root, options) = root_with(&["etc/ostree/auth.json"]);
+    let nothing = "credentials not found in native keychain";
+    install(root.path(), "none", nothing, 1);
+    install(
+        root.path(),
+        "some",
+        r#"{"Username":"helped","Secret":"s"}"#,
+        0,
+    );
+    install(root.path(), "broken", "the vault is locked", 1);
+    let user = |helpers: &[&str]| {
+        let candidates = find("quay.example/os", &names(helpers), &options).unwrap();
+        let found = choose(&candidates, &options.host);
+        found.map(|found| found.map(|f| f.credentials.user))
+    };
+    let file = "etc/ostree/auth.json";
+    assert_eq!(user(&["none", FILES]).unwrap().as_deref(), Some(file));
+    assert_eq!(user(&["some", FILES]).unwrap().as_deref(), Some("helped"));
+    assert_eq!(user(&[FILES, "some"]).unwrap().as_deref(), Some(file));
+    assert_eq!(
+        user(&["broken", "some"]).unwrap().as_deref(),
+        Some("helped")
+    );
+    assert_eq!(user(&["none"]).unwrap(), None);
+    for (helper, why) in [
+        ("broken", "it says: \"the vault is locked\""),
+        (
+            "absent",
+            "it is not installed: install it, or name a credentials file with --authfile",
+        ),
+    ] {
+        assert_eq!(
+            user(&[helper, "none"]).unwrap_err().to_string(),
+            format!(
+                "the credential helper docker-credential-{helper}, which \
+                 /etc/containers/registries.conf names for quay.example: {why}"
+            )
         );
     }
-    let other = r#"{"credHelpers": {"gcr.example": "ecr"}, "credsStore": "x"}"#;
-    let found = lookup(other.as_bytes(), Format::Auths, "quay.example/os");
-    assert_eq!(found, Ok(None));
+}
+
+#[test]
+fn a_file_whose_helper_has_nothing_gives_way_to_the_next() {
+    let (root, options) = root_with(&["etc/ostree/auth.json", "run/containers/0/auth.json"]);
+    let nothing = "credentials not found in native keychain";
+    install(root.path(), "none", nothing, 1);
+    let text = r#"{"credHelpers": {"quay.example": "none"}}"#;
+    std::fs::write(root.path().join("etc/ostree/auth.json"), text).unwrap();
+    assert_eq!(
+        user(&options).as_deref(),
+        Some("run/containers/0/auth.json")
+    );
 }
 
 proptest! {
@@ -217,7 +319,10 @@ proptest! {
     fn finds_what_was_written(user in "[^:\0]{1,8}", password in "[^\0]{0,8}") {
         let auth = STANDARD.encode(format!("{user}:{password}"));
         let text = serde_json::json!({"auths": {"quay.example/os": {"auth": auth}}}).to_string();
-        let found = lookup(text.as_bytes(), Format::Auths, "quay.example/os/a").unwrap().unwrap();
+        let found = lookup(text.as_bytes(), Format::Auths, "quay.example/os/a").unwrap();
+        let Some(Keeper::File(found)) = found else {
+            panic!("{found:?}");
+        };
         prop_assert_eq!((found.user, found.password), (user, password));
     }
 }

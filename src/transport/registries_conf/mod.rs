@@ -27,6 +27,8 @@ pub(super) struct PullSource {
 #[derive(Debug, Default)]
 pub(super) struct RegistriesConf {
     registries: Vec<Registry>,
+    /// `credential-helpers`, and the file that says so.
+    credential_helpers: (Vec<String>, PathBuf),
 }
 
 impl RegistriesConf {
@@ -80,12 +82,22 @@ impl RegistriesConf {
         let Some(text) = config_file::read(path)? else {
             return Ok(false);
         };
-        let new = parse::registries(&text)
+        let parsed = parse::parse(&text)
             .map_err(|why| Error::Config(format!("{} cannot be used: {why}", path.display())))?;
+        if let Some(helpers) = parsed.credential_helpers {
+            self.credential_helpers = (helpers, path.into());
+        }
+        let new = parsed.registries;
         self.registries
             .retain(|old| new.iter().all(|new| new.prefix != old.prefix));
         self.registries.extend(new);
         Ok(true)
+    }
+
+    /// Who has credentials, in the order of asking, and the file that says so; nobody: the credentials
+    /// files.
+    pub(super) const fn credential_helpers(&self) -> &(Vec<String>, PathBuf) {
+        &self.credential_helpers
     }
 
     /// The places to try for a name, in order: mirrors, then the registry itself.
@@ -194,6 +206,21 @@ fn rewrite(reference: &str, prefix: &str, location: &str) -> Result<RegistryName
     let url = reqwest::Url::parse(&format!("https://{}/", name.host));
     url.map_err(|why| bad(&why))?;
     Ok(name)
+}
+
+/// Reads a file and asks it about a name.
+#[cfg(feature = "testing")]
+pub(super) fn probe(data: &[u8]) {
+    let Ok(parsed) = parse::parse(data) else {
+        return;
+    };
+    let conf = RegistriesConf {
+        registries: parsed.registries,
+        ..RegistriesConf::default()
+    };
+    let name = "quay.example/ns/os:1".parse();
+    // Whatever is said is an answer.
+    drop(name.map(|name| conf.pull_sources(&name)));
 }
 
 #[cfg(test)]

@@ -83,6 +83,7 @@ struct WireFile {
     _short_name_mode: ShortNameMode,
     #[serde(default)]
     aliases: BTreeMap<String, String>,
+    credential_helpers: Option<Vec<String>>,
 }
 
 /// Read only to refuse a word that is none.
@@ -119,8 +120,16 @@ struct WireMirror {
     pull_from_mirror: Option<PullFromMirror>,
 }
 
+/// What a file says that has a meaning for Bowline.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(super) struct Parsed {
+    pub(super) registries: Vec<Registry>,
+    /// Who has credentials, in the order of asking; an empty list is the credentials files alone.
+    pub(super) credential_helpers: Option<Vec<String>>,
+}
+
 /// Parses a file and checks it whole.
-pub(super) fn registries(text: &[u8]) -> Result<Vec<Registry>, Unusable> {
+pub(super) fn parse(text: &[u8]) -> Result<Parsed, Unusable> {
     let text = std::str::from_utf8(text);
     let text = text.map_err(|why| Unusable::Toml(why.to_string()))?;
     let wire: WireFile = toml::from_str(text).map_err(|error| {
@@ -145,7 +154,10 @@ pub(super) fn registries(text: &[u8]) -> Result<Vec<Registry>, Unusable> {
     let registries = wire.registry.into_iter().map(registry);
     let registries = registries.collect::<Result<Vec<_>, _>>()?;
     check_conflicts(&registries)?;
-    Ok(registries)
+    Ok(Parsed {
+        registries,
+        credential_helpers: wire.credential_helpers,
+    })
 }
 
 fn registry(wire: WireRegistry) -> Result<Registry, Unusable> {

@@ -19,6 +19,8 @@ struct File {
     expect: String,
     #[serde(default)]
     registries: Vec<ExpectedRegistry>,
+    #[serde(default)]
+    credential_helpers: Vec<String>,
 }
 
 #[derive(Debug, Deserialize, PartialEq)]
@@ -150,8 +152,13 @@ fn files_are_taken_and_refused_as_by_the_reference_library() {
             assert!(loaded.is_err(), "{}", file.conf);
             continue;
         }
-        let mut found: Vec<ExpectedRegistry> =
-            loaded.unwrap().registries.iter().map(Into::into).collect();
+        let loaded = loaded.unwrap();
+        let helpers = match &loaded.credential_helpers().0[..] {
+            [] => ["containers-auth.json".to_owned()].to_vec(),
+            helpers => helpers.to_vec(),
+        };
+        assert_eq!(helpers, file.credential_helpers, "{}", file.conf);
+        let mut found: Vec<ExpectedRegistry> = loaded.registries.iter().map(Into::into).collect();
         // The library keeps one of several entries with one prefix; only the first is ever found.
         found.sort_by(|a, b| a.prefix.cmp(&b.prefix));
         found.dedup_by(|b, a| a.prefix == b.prefix);
@@ -333,15 +340,15 @@ proptest! {
     #[test]
     fn any_bytes_are_taken_or_refused(text: String, bytes: Vec<u8>) {
         // Only a panic would be wrong.
-        let _ = parse::registries(text.as_bytes());
-        let _ = parse::registries(&bytes);
+        let _ = parse::parse(text.as_bytes());
+        let _ = parse::parse(&bytes);
     }
 
     #[test]
     fn odd_entries_never_panic(prefix in "[*a.:/@ü]{0,8}", location in "[*a.:/@ü]{0,8}") {
         let text = format!("[[registry]]\nprefix='{prefix}'\nlocation='{location}'");
-        if let Ok(registries) = parse::registries(text.as_bytes()) {
-            let conf = RegistriesConf { registries };
+        if let Ok(parsed) = parse::parse(text.as_bytes()) {
+            let conf = RegistriesConf { registries: parsed.registries, ..RegistriesConf::default() };
             // Refusing is fine as well.
             let _ = conf.pull_sources(&"a.a/a:a".parse().unwrap());
         }

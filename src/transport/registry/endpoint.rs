@@ -3,19 +3,21 @@
 //! attempt: it never retries, except once with (other) credentials.
 
 use std::ops::Range;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use bytes::Bytes;
 use reqwest::header::{ACCEPT, AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE, LOCATION, RANGE};
 use reqwest::{Body, Client, Method, Response, StatusCode, Url, redirect};
-use tokio::sync::Mutex;
+use tokio::sync::{Mutex, OnceCell};
 
 use super::answer::{self, Peer};
 use super::tls;
 use super::token::{self, Applicant, Authorization, Challenge};
 use crate::image::RegistryName;
-use crate::transport::auth::{self, Found};
+use crate::transport::auth::{self, Candidate, Found};
 use crate::transport::registries_conf::PullSource;
 use crate::transport::{Error, SourceOptions};
 
@@ -43,6 +45,17 @@ pub(super) struct Ask {
     pub(super) ranges: Vec<Range<u64>>,
 }
 
+/// What speaks against asking an endpoint again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Doubt {
+    /// Nothing.
+    None,
+    /// It did not answer in time, or its connections broke: others are asked before it.
+    Slow,
+    /// It gave bytes that are not what their digest promises.
+    Wrong,
+}
+
 /// A repository in a registry, with what is known about talking to it.
 #[derive(Debug)]
 pub(super) struct Endpoint {
@@ -57,8 +70,11 @@ pub(super) struct Endpoint {
     /// Schemes to try, the first one first.
     schemes: &'static [&'static str],
     scheme: OnceLock<&'static str>,
-    found: Option<Found>,
+    /// Who may have credentials, and what they had once it was needed.
+    candidates: Vec<Candidate>,
+    found: OnceCell<Option<Found>>,
     session: Mutex<Session>,
+    doubt: AtomicU8,
     pub(super) peer: Peer,
     pub(super) options: SourceOptions,
 }
@@ -71,25 +87,32 @@ struct Session {
 
 impl Endpoint {
     /// A repository that is read.
-    pub(super) fn new(source: &PullSource, options: &SourceOptions) -> Result<Arc<Self>, Error> {
+    pub(super) fn new(
+        source: &PullSource,
+        helpers: &(Vec<String>, PathBuf),
+        options: &SourceOptions,
+    ) -> Result<Arc<Self>, Error> {
         let scopes = vec![format!("repository:{}:pull", source.name.repository)];
-        Self::with_scopes(source, scopes, options)
+        Self::with_scopes(source, scopes, helpers, options)
     }
 
     /// A repository that is written, perhaps with blobs of other repositories of its registry.
     pub(super) fn for_push(
         target: &PullSource,
         mount_from: &[String],
+        helpers: &(Vec<String>, PathBuf),
         options: &SourceOptions,
     ) -> Result<Arc<Self>, Error> {
         let own = format!("repository:{}:pull,push", target.name.repository);
         let others = mount_from.iter().map(|r| format!("repository:{r}:pull"));
-        Self::with_scopes(target, [own].into_iter().chain(others).collect(), options)
+        let scopes = [own].into_iter().chain(others).collect();
+        Self::with_scopes(target, scopes, helpers, options)
     }
 
     fn with_scopes(
         source: &PullSource,
         scopes: Vec<String>,
+        helpers: &(Vec<String>, PathBuf),
         options: &SourceOptions,
     ) -> Result<Arc<Self>, Error> {
         let name = &source.name;
@@ -110,8 +133,10 @@ impl Endpoint {
             insecure: source.insecure,
             schemes: schemes(&name.host, source.insecure),
             scheme: OnceLock::new(),
-            found: auth::find(&key, options)?,
+            candidates: auth::find(&key, helpers, options)?,
+            found: OnceCell::new(),
             session: Mutex::default(),
+            doubt: AtomicU8::new(0),
             peer: Peer {
                 host: name.host.clone(),
                 idle: options.idle_timeout,
@@ -210,6 +235,29 @@ impl Endpoint {
         }
     }
 
+    /// The next bytes of an answer, no faster than is allowed.
+    pub(super) async fn chunk(&self, body: &mut Response) -> Result<Option<Bytes>, reqwest::Error> {
+        let chunk = body.chunk().await?;
+        if let (Some(limit), Some(bytes)) = (&self.options.limit, &chunk) {
+            limit.pay(bytes.len()).await;
+        }
+        Ok(chunk)
+    }
+
+    /// Whether it has been given up before, and how.
+    pub(super) fn doubt(&self) -> Doubt {
+        match self.doubt.load(Ordering::Relaxed) {
+            0 => Doubt::None,
+            1 => Doubt::Slow,
+            _ => Doubt::Wrong,
+        }
+    }
+
+    /// Remembers why it was given up.
+    pub(super) fn give_up(&self, doubt: Doubt) {
+        self.doubt.fetch_max(doubt as u8, Ordering::Relaxed);
+    }
+
     /// The challenge of a 401 of the registry itself; who it redirects to gets no answer.
     fn challenge(&self, response: &Response) -> Option<Challenge> {
         let own = self.is_own(response.url());
@@ -222,7 +270,7 @@ impl Endpoint {
         let mut session = self.session.lock().await;
         if let (Some(challenge), Some(current)) = (&session.challenge, &session.current) {
             if !current.is_fresh() {
-                session.current = self.applicant().answer(challenge).await?;
+                session.current = self.applicant().await?.answer(challenge).await?;
             }
         }
         Ok(session.current.clone())
@@ -240,7 +288,7 @@ impl Endpoint {
         if header(&session.current) != header(&used) {
             return Ok(session.current.clone());
         }
-        let fresh = self.applicant().answer(&challenge).await?;
+        let fresh = self.applicant().await?.answer(&challenge).await?;
         if header(&fresh) == header(&used) {
             return Ok(None);
         }
@@ -251,22 +299,31 @@ impl Endpoint {
         Ok(fresh)
     }
 
-    fn applicant(&self) -> Applicant<'_> {
-        Applicant {
+    async fn applicant(&self) -> Result<Applicant<'_>, Error> {
+        let found = self.found.get_or_try_init(|| self.choose()).await?;
+        Ok(Applicant {
             client: &self.client,
             peer: &self.peer,
-            credentials: self.found.as_ref().map(|f| &f.credentials),
+            credentials: found.as_ref().map(|f| &f.credentials),
             scopes: &self.scopes,
             plain_http: self.scheme.get() == Some(&"http"),
             access: self.access(),
-        }
+        })
+    }
+
+    /// Asks who may have credentials; a helper may take its time, but not that of others.
+    async fn choose(&self) -> Result<Option<Found>, Error> {
+        let (candidates, host) = (self.candidates.clone(), self.options.host.clone());
+        let chosen = tokio::task::spawn_blocking(move || auth::choose(&candidates, &host)).await;
+        chosen.unwrap_or_else(|died| Err(Error::Config(format!("asking for credentials: {died}"))))
     }
 
     /// Which credentials were used, and what to do if they do not suffice.
     fn access(&self) -> String {
-        match &self.found {
-            Some(found) => format!("credentials from {} were used", found.file.display()),
-            None => format!(
+        match self.found.get() {
+            Some(Some(found)) => format!("credentials from {} were used", found.origin),
+            None if !self.candidates.is_empty() => "credentials were not asked for".into(),
+            _ => format!(
                 "no credentials were found for {}/{}: log in (podman login {}) or name a \
                  credentials file with --authfile",
                 self.host, self.repository, self.host

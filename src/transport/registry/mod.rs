@@ -18,22 +18,25 @@ mod token;
 mod transfer;
 mod upload;
 
+use std::collections::{HashMap, VecDeque};
 use std::ops::Range;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use async_trait::async_trait;
 use reqwest::header::CONTENT_TYPE;
 
 pub(super) use self::answer::{Peer, failure};
-use self::endpoint::{Ask, Endpoint};
+use self::endpoint::{Ask, Doubt, Endpoint};
 pub(super) use self::endpoint::{client, is_loopback};
 pub(super) use self::retry::Budget;
 pub(super) use self::token::place;
 pub(super) use self::upload::RegistrySink;
 use super::registries_conf::RegistriesConf;
 use super::{Blob, Error, ImageSource, RawManifest, SourceOptions};
-use crate::image::{Descriptor, Digest, MAX_MANIFEST_BYTES, RegistryName, StoredSignature};
+use crate::image::{
+    Descriptor, Digest, MAX_MANIFEST_BYTES, ManifestOrIndex, RegistryName, StoredSignature,
+};
 
 /// The manifests we can read (image-spec, media-types.md; Docker's image manifest v2, schema 2).
 const ACCEPT_MANIFESTS: &str = "application/vnd.oci.image.manifest.v1+json, \
@@ -52,6 +55,8 @@ pub struct RegistrySource {
     endpoints: Vec<Arc<Endpoint>>,
     /// The endpoint that last gave a manifest.
     chosen: AtomicUsize,
+    /// Which endpoint was asked for a blob first.
+    asked: Mutex<HashMap<Digest, usize>>,
 }
 
 impl RegistrySource {
@@ -67,20 +72,36 @@ impl RegistrySource {
         let last = sources.len().saturating_sub(1);
         let endpoints = sources.iter().enumerate().map(|(index, source)| {
             let is_mirror = index < last;
-            Endpoint::new(source, if is_mirror { &mirror_options } else { options })
+            let options = if is_mirror { &mirror_options } else { options };
+            Endpoint::new(source, conf.credential_helpers(), options)
         });
         Ok(Self {
             name: name.clone(),
             endpoints: endpoints.collect::<Result<_, _>>()?,
             chosen: AtomicUsize::new(0),
+            asked: Mutex::default(),
         })
     }
 
-    /// The endpoint to ask first, by its index, and those that may step in.
-    fn order(&self) -> (usize, impl Iterator<Item = usize> + use<>) {
+    /// The endpoint to ask first, by its index, and those that may step in: the one that gave the
+    /// manifest before the others, and whoever was given up behind them.
+    fn order(&self) -> (usize, VecDeque<usize>) {
         let chosen = self.chosen.load(Ordering::Relaxed);
-        let others = (0..self.endpoints.len()).filter(move |i| *i != chosen);
-        (chosen, others)
+        let doubt = |index: usize| self.endpoints[index].doubt();
+        let all = 0..self.endpoints.len();
+        let mut order: Vec<usize> = all.filter(|i| doubt(*i) != Doubt::Wrong).collect();
+        order.sort_by_key(|i| (doubt(*i), *i != chosen));
+        let mut order = VecDeque::from(order);
+        let first = order.pop_front().unwrap_or(self.endpoints.len() - 1);
+        (first, order)
+    }
+
+    /// The order for a blob, which is remembered.
+    fn order_for(&self, blob: &Digest) -> (usize, VecDeque<usize>) {
+        let (first, others) = self.order();
+        let mut asked = self.asked.lock().unwrap_or_else(PoisonError::into_inner);
+        asked.insert(*blob, first);
+        (first, others)
     }
 }
 
@@ -94,32 +115,45 @@ impl ImageSource for RegistrySource {
         };
         let (mut index, mut others) = self.order();
         loop {
-            match manifest(&self.endpoints[index], &reference, expected).await {
+            let endpoint = &self.endpoints[index];
+            let found = manifest(endpoint, &reference, expected).await;
+            let found = match others.is_empty() {
+                true => found,
+                // What nobody can read is no reason to ask no one else.
+                false => found.and_then(readable(endpoint, &reference)),
+            };
+            let error = match found {
                 Ok(manifest) => {
                     self.chosen.store(index, Ordering::Relaxed);
                     return Ok(manifest);
                 }
-                Err(error) => match others.next() {
-                    None => return Err(error),
-                    Some(next) => {
-                        log_fallback(&error);
-                        index = next;
-                    }
-                },
+                Err(error) => error,
+            };
+            let Some(next) = others.pop_front() else {
+                return Err(error);
+            };
+            log_fallback(&error);
+            if error.is_temporary() {
+                endpoint.give_up(Doubt::Slow);
             }
+            index = next;
         }
     }
 
     async fn blob(&self, blob: &Descriptor) -> Result<Blob, Error> {
-        let (first, others) = self.order();
+        let (first, others) = self.order_for(&blob.digest);
         let endpoint = |index: usize| self.endpoints[index].clone();
-        let stream = transfer::open(endpoint(first), others.map(endpoint).collect(), blob);
+        let stream = transfer::open(
+            endpoint(first),
+            others.into_iter().map(endpoint).collect(),
+            blob,
+        );
         let stream = stream.await?;
         Ok(Blob::Stream(stream))
     }
 
     async fn ranges(&self, blob: &Descriptor, ranges: &[Range<u64>]) -> Result<Blob, Error> {
-        let (first, _) = self.order();
+        let (first, _) = self.order_for(&blob.digest);
         let stream = ranges::open(self.endpoints[first].clone(), blob, ranges);
         Ok(Blob::Stream(stream.await?))
     }
@@ -135,6 +169,16 @@ impl ImageSource for RegistrySource {
         signatures::find(&endpoints, itself, manifests).await
     }
 
+    fn discredit(&self, blob: &Digest) -> bool {
+        let mut asked = self.asked.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(index) = asked.remove(blob) else {
+            return false;
+        };
+        self.endpoints[index].give_up(Doubt::Wrong);
+        let mut all = self.endpoints.iter();
+        all.any(|endpoint| endpoint.doubt() != Doubt::Wrong)
+    }
+
     fn place(&self) -> String {
         let RegistryName {
             host, repository, ..
@@ -146,6 +190,22 @@ impl ImageSource for RegistrySource {
                 format!("docker://{host}/{repository}:{tag}")
             }
         }
+    }
+}
+
+/// Refuses a manifest that cannot be read.
+fn readable(
+    endpoint: &Endpoint,
+    reference: &str,
+) -> impl FnOnce(RawManifest) -> Result<RawManifest, Error> {
+    let place = endpoint.place(&format!("manifests/{reference}"));
+    move |raw| match ManifestOrIndex::parse(raw.bytes.clone(), raw.media_type.as_deref()) {
+        Ok(_) => Ok(raw),
+        Err(source) => Err(Error::Manifest {
+            place,
+            digest: Digest::of(&raw.bytes),
+            source,
+        }),
     }
 }
 
@@ -219,4 +279,24 @@ async fn manifest_once(
         bytes: body,
         media_type,
     })
+}
+
+/// Chooses what to answer to a challenge.
+#[cfg(feature = "testing")]
+pub(super) fn probe_challenge(headers: &reqwest::header::HeaderMap) {
+    // Whatever is said is an answer.
+    drop(token::Challenge::of(headers));
+}
+
+/// Reads an answer with several parts, in two pieces.
+#[cfg(feature = "testing")]
+pub(super) fn probe_multipart(content_type: &str, body: &[u8]) {
+    let Some(mut parts) = multipart::Multipart::new(content_type) else {
+        return;
+    };
+    let (first, second) = body.split_at(body.len() / 2);
+    for piece in [first, second] {
+        parts.feed(piece);
+        while let Ok(multipart::Next::Part(_) | multipart::Next::Data(_)) = parts.next() {}
+    }
 }

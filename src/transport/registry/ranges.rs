@@ -96,7 +96,7 @@ impl Ranges {
             return Ok(None);
         };
         if body.rest.is_empty() {
-            let read = body.read().await;
+            let read = body.read(&self.endpoint).await;
             let done = body.asked.is_empty() && body.part.is_empty();
             match read {
                 Ok(true) => {}
@@ -215,7 +215,7 @@ enum Fault {
 
 impl Body {
     /// Waits for bytes of the present part; false at the end of the answer.
-    async fn read(&mut self) -> Result<bool, Fault> {
+    async fn read(&mut self, endpoint: &Endpoint) -> Result<bool, Fault> {
         loop {
             let next = self.parts.as_mut().map(Multipart::next).transpose();
             match next.map_err(|broken| Fault::Odd(broken.to_string()))? {
@@ -223,7 +223,8 @@ impl Body {
                 Some(Next::Data(bytes)) => return Ok(self.keep(bytes)),
                 Some(Next::End) => return Ok(false),
                 Some(Next::More) | None => {
-                    let chunk = self.response.chunk().await.map_err(Fault::Broken)?;
+                    let chunk = endpoint.chunk(&mut self.response).await;
+                    let chunk = chunk.map_err(Fault::Broken)?;
                     match (chunk, &mut self.parts) {
                         (None, _) => return Ok(false),
                         (Some(chunk), Some(parts)) => parts.feed(&chunk),

@@ -12,7 +12,7 @@ use reqwest::header::CONTENT_RANGE;
 use reqwest::{Response, StatusCode};
 
 use super::answer;
-use super::endpoint::{Ask, Endpoint};
+use super::endpoint::{Ask, Doubt, Endpoint};
 use super::log_fallback;
 use super::retry::Budget;
 use crate::image::Descriptor;
@@ -31,7 +31,7 @@ struct Transfer {
     /// Bytes of the present answer that were yielded before.
     skip: u64,
     body: Option<Response>,
-    /// Retries since bytes last came.
+    /// Retries since bytes last came; with this endpoint at all, where there are others.
     retries: u32,
 }
 
@@ -82,6 +82,9 @@ impl Transfer {
             return Err(error);
         };
         log_fallback(&error);
+        if error.is_temporary() {
+            self.endpoint.give_up(Doubt::Slow);
+        }
         self.endpoint = next;
         self.retries = 0;
         Ok(())
@@ -92,7 +95,7 @@ impl Transfer {
         let Some(body) = &mut self.body else {
             return Ok(None);
         };
-        let chunk = body.chunk().await.map_err(|error| {
+        let chunk = self.endpoint.chunk(body).await.map_err(|error| {
             let place = self.endpoint.place(&self.path);
             self.endpoint.peer.broken(&error, place)
         })?;
@@ -110,7 +113,10 @@ impl Transfer {
             Some(size) if self.at > size => Err(self.wrong_size("more".into())),
             _ if new.is_empty() => Ok(Some(new)),
             _ => {
-                self.retries = 0;
+                // A mirror that hangs after every few bytes has its time, and no more.
+                if self.others.is_empty() {
+                    self.retries = 0;
+                }
                 Ok(Some(new))
             }
         }

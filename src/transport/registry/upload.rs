@@ -45,7 +45,8 @@ impl RegistrySink {
         let mut mount_from: Vec<_> = others.map(|other| other.repository.clone()).collect();
         mount_from.sort();
         mount_from.dedup();
-        let endpoint = Endpoint::for_push(&target, &mount_from, &options.source)?;
+        let helpers = conf.credential_helpers();
+        let endpoint = Endpoint::for_push(&target, &mount_from, helpers, &options.source)?;
         Ok(Self {
             uploads: endpoint.patient_client()?,
             name,
