@@ -2,11 +2,10 @@
 //! ostree asks for, with what a host makes anew left out. A directory or a commit comes in, a commit goes
 //! out. Never changes the directory.
 //!
-//! `/etc` becomes `/usr/etc`; what is in `/dev`, `/proc`, `/sys`, `/run` and `/tmp` is left out; `/sysroot`
-//! and the link `/ostree` are added where they are missing. Where there is an SELinux policy, all is labelled
-//! by it.
+//! `/etc` becomes `/usr/etc`; what is in `/dev`, `/proc`, `/sys`, `/run`, `/tmp` and `/sysroot` is left out, as
+//! are sockets, pipes and devices; `/sysroot` and the link `/ostree` are added where they are missing. Where there
+//! is an SELinux policy, all is labelled by it.
 
-use std::os::fd::AsRawFd;
 use std::path::Path;
 
 use anyhow::{Context, Result};
@@ -15,12 +14,11 @@ use ostree::gio;
 use ostree::glib::prelude::*;
 use ostree::glib::{Variant, VariantDict};
 
+use super::directory::Writer;
 use super::store::Repo;
 use crate::sys::fs as sysfs;
 
 const NONE: Option<&gio::Cancellable> = None;
-/// Directories whose content belongs to a running system.
-const EMPTIED: [&str; 5] = ["dev", "proc", "sys", "run", "tmp"];
 
 /// `/etc` is there twice.
 #[derive(Debug, thiserror::Error)]
@@ -58,23 +56,10 @@ impl Repo {
     pub fn commit_dir(&self, root: &Path, words: &CommitWords) -> Result<String> {
         let repo = self.ostree();
         let transaction = repo.auto_transaction(NONE)?;
-        let handle = sysfs::open_dir_path(root)?;
-        let filter = |_: &ostree::Repo, path: &str, info: &gio::FileInfo| {
-            // Sockets, pipes and devices are a running system's, and a commit cannot hold them.
-            let special = info.file_type() == gio::FileType::Special;
-            match special || is_left_out(path) {
-                true => ostree::RepoCommitFilterResult::Skip,
-                false => ostree::RepoCommitFilterResult::Allow,
-            }
-        };
-        let flags = ostree::RepoCommitModifierFlags::empty();
-        let modifier = ostree::RepoCommitModifier::new(flags, Some(Box::new(filter)));
         let policy = ostree::SePolicy::new(&gio::File::for_path(root), NONE)?;
-        if policy.name().is_some() {
-            modifier.set_sepolicy(Some(&policy));
-        }
+        let policy = policy.name().is_some().then_some(policy);
         let tree = ostree::MutableTree::new();
-        repo.write_dfd_to_mtree(handle.as_raw_fd(), ".", &tree, Some(&modifier), NONE)?;
+        Writer::new(repo, policy).write(&sysfs::open_dir_path(root)?, &tree)?;
         let commit = self.finish(&tree, words)?;
         transaction.commit(NONE)?;
         Ok(commit)
@@ -128,13 +113,6 @@ impl Repo {
         )?;
         Ok(commit.into())
     }
-}
-
-/// Whether a path is in a directory that is kept empty.
-fn is_left_out(path: &str) -> bool {
-    let path = path.trim_start_matches('/');
-    let first = path.split_once('/').map(|(first, _)| first);
-    first.is_some_and(|first| EMPTIED.contains(&first))
 }
 
 fn has(tree: &ostree::MutableTree, name: &str) -> bool {

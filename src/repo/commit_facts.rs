@@ -3,7 +3,7 @@
 //!
 //! Shape: libostree, ostree-core.h, `OSTREE_COMMIT_GVARIANT_STRING`.
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 use fn_error_context::context;
 use ostree::glib::variant::FromVariant;
 use ostree::glib::{Bytes, Variant, VariantTy};
@@ -41,13 +41,18 @@ pub struct CommitFacts {
     metadata: Variant,
 }
 
+/// Nothing in the repository has the name that was asked for.
+#[derive(Debug, thiserror::Error)]
+#[error("there is no such ref or commit; `ostree refs` lists the refs")]
+pub struct NoSuchCommit;
+
 impl Repo {
     /// The commit that a ref, a checksum or an abbreviated checksum means.
     #[context("Finding {rev} in the repository")]
     pub fn commit_of(&self, rev: &str) -> Result<Digest> {
         match self.resolve_ref(rev)? {
             Some(commit) => Ok(Digest::from_hex(&commit)?),
-            None => bail!("there is no such ref or commit; `ostree refs` lists the refs"),
+            None => Err(NoSuchCommit.into()),
         }
     }
 

@@ -119,9 +119,12 @@ fn archive_header(file: &mut File, limit: usize) -> Result<Vec<u8>> {
     Ok(header)
 }
 
-/// All extended attributes of a file or link, sorted by name.
-fn xattrs(path: &str) -> Result<Xattrs> {
-    let names = attribute(|buffer| rustix::fs::llistxattr(path, buffer))?;
+/// All extended attributes of a file or link, sorted by name; none where the file system has none.
+pub(super) fn xattrs(path: &str) -> Result<Xattrs> {
+    let names = match attribute(|buffer| rustix::fs::llistxattr(path, buffer)) {
+        Err(error) if error.downcast_ref() == Some(&Errno::NOTSUP) => return Ok(Xattrs::new()),
+        names => names?,
+    };
     let names = names.split(|b| *b == 0).filter(|name| !name.is_empty());
     let mut xattrs = names
         .map(|name| {

@@ -18,7 +18,8 @@ use super::union::{Found, Union};
 use crate::image::Digest;
 use crate::sys::fs as sysfs;
 
-const XATTR: &[u8] = b"security.selinux";
+/// The attribute with a file's label.
+pub(super) const XATTR: &[u8] = b"security.selinux";
 /// Largest file of a policy that is read, bytes.
 const MAX_POLICY_FILE: u64 = 256 << 20;
 /// Deepest nesting of a policy's directories that is read.
@@ -126,7 +127,8 @@ fn has_label(xattrs: &Xattrs, label: &str) -> bool {
     value.is_some_and(|v| v.strip_suffix(b"\0").unwrap_or(v) == label.as_bytes())
 }
 
-fn set_label(xattrs: &mut Xattrs, label: &str) {
+/// Puts a label among the attributes, in place of any other.
+pub(super) fn set_label(xattrs: &mut Xattrs, label: &str) {
     xattrs.retain(|(name, _)| name != XATTR);
     let mut value = label.as_bytes().to_vec();
     value.push(0);
