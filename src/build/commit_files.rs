@@ -104,10 +104,11 @@ impl Files for CommitFiles<'_> {
         let data = self.repo.metadata_object(tree, ObjectKind::DirTree);
         let data = data.map_err(io::Error::other)?;
         let tree = DirTree::parse(&data).map_err(io::Error::other)?;
-        Ok(tree
-            .entries()
-            .map(|entry| entry.name().to_string())
-            .collect())
+        let names = tree.entries().map(|entry| entry.name().to_string());
+        let mut names: Vec<String> = names.collect();
+        // Files stand before directories.
+        names.sort_unstable();
+        Ok(names)
     }
 }
 
@@ -121,7 +122,7 @@ mod tests {
         let fixture = Fixture::new().unwrap();
         let lines = "file /usr/lib/db/status 0 0 644 inside\nfile /usr/etc/conf 0 0 644 etc\n\
                      link /var/lib/db ../../usr/lib/db\nlink /lib usr/lib\n\
-                     link /usr/abs /lib/db/status\nlink /loop loop\n\
+                     file /usr/zz 0 0 644 z\nlink /usr/abs /lib/db/status\nlink /loop loop\n\
                      link /out ../../../usr/lib/db/status";
         let commit = fixture.commit(lines).unwrap();
         let repo = Repo::open(fixture.path()).unwrap();
@@ -143,7 +144,7 @@ mod tests {
             assert_eq!(read(path), None, "{path}");
         }
         assert_eq!(files.names("var/lib/db").unwrap(), ["status"]);
-        assert_eq!(files.names("usr").unwrap(), ["abs", "etc", "lib"]);
+        assert_eq!(files.names("usr").unwrap(), ["abs", "etc", "lib", "zz"]);
         assert!(files.names("usr/abs").unwrap().is_empty());
     }
 }

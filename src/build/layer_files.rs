@@ -7,15 +7,15 @@
 
 use std::collections::BTreeMap;
 use std::fs::File;
-use std::io::{self, BufReader, Read, Seek as _};
+use std::io::{self, BufRead, BufReader, Read, Write as _};
 use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, ensure};
-use tar::{Archive, EntryType};
 
 use crate::image::Compression;
 use crate::packages::{Files, is_database};
+use crate::repo::tar_stream::{Kind, TarStream};
 use crate::sys::fs as sysfs;
 
 /// Files up to this size in bytes stay in memory while they may be needed.
@@ -60,6 +60,11 @@ impl LayerFiles {
         self.files.is_empty()
     }
 
+    /// The paths of all that is known, ascending.
+    pub fn paths(&self) -> impl Iterator<Item = &str> {
+        self.files.keys().map(String::as_str)
+    }
+
     /// Reads a layer to its end.
     pub fn take(&mut self, blob: impl Read, compression: Compression) -> Result<()> {
         let mut blob = BufReader::with_capacity(BUFFER, blob);
@@ -76,74 +81,65 @@ impl LayerFiles {
         Ok(())
     }
 
-    fn entries(&mut self, tar: impl Read) -> Result<()> {
-        let mut archive = Archive::new(tar);
-        let mut object: Option<(String, Stored)> = None;
-        for entry in archive.entries()? {
-            let mut entry = entry?;
-            let Some(path) = clean(&entry.path_bytes()) else {
+    fn entries(&mut self, tar: impl BufRead) -> Result<()> {
+        let mut tar = TarStream::new(tar, None);
+        let (mut object, mut found) = (None, BTreeMap::new());
+        while let Some(entry) = tar.next_entry()? {
+            let Some(path) = clean(&entry.path) else {
                 continue;
             };
-            match entry.header().entry_type() {
-                EntryType::Regular | EntryType::Continuous if path.starts_with(OBJECTS) => {
+            match entry.kind {
+                Kind::Regular if path.starts_with(OBJECTS) => {
                     object = match path.ends_with(".file") {
-                        true => Some((path, self.store(entry.size(), &mut entry)?)),
+                        true => Some((path, self.store(entry.size, &mut tar)?)),
                         false => None,
                     };
                 }
-                EntryType::Regular | EntryType::Continuous => {
-                    if self.whiteout(&path) {
-                        continue;
-                    }
-                    if is_database(&path) {
-                        let stored = self.store(entry.size(), &mut entry)?;
-                        self.insert(path, stored)?;
-                    }
+                Kind::Regular if self.whiteout(&path) => {}
+                Kind::Regular if is_database(&path) => {
+                    found.insert(path, self.store(entry.size, &mut tar)?);
                 }
-                EntryType::Link if is_database(&path) => {
-                    let target = entry.link_name_bytes().and_then(|name| clean(&name));
-                    let stored = match (&object, target) {
-                        (Some((name, stored)), Some(target)) if *name == target => stored.copy()?,
-                        (_, Some(target)) => match self.files.get(&target) {
-                            Some(stored) => stored.copy()?,
-                            None => continue,
-                        },
-                        _ => continue,
-                    };
-                    self.insert(path, stored)?;
+                Kind::HardLink if is_database(&path) => {
+                    let target = clean(&entry.link).unwrap_or_default();
+                    let here = object.as_ref().filter(|(name, _)| *name == target);
+                    let here = here.map(|(_, stored)| stored);
+                    let known = found.get(&target).or_else(|| self.files.get(&target));
+                    if let Some(stored) = here.or(known) {
+                        found.insert(path, stored.copy()?);
+                    }
                 }
                 _ => {}
             }
+            ensure!(
+                self.files.len() + found.len() <= MAX_FILES,
+                "its package databases have more than {MAX_FILES} files"
+            );
         }
+        tar.drain()?;
+        // Marks remove what is in the layers below, wherever in their own they stand.
+        self.files.append(&mut found);
         Ok(())
     }
 
-    fn store(&self, size: u64, content: &mut impl Read) -> Result<Stored> {
+    fn store<R: BufRead>(&self, size: u64, tar: &mut TarStream<R>) -> Result<Stored> {
         ensure!(
             size <= MAX_FILE,
             "a file in it has {size} bytes, more than {MAX_FILE}"
         );
         if size <= SMALL {
             let mut data = Vec::new();
-            content.take(SMALL).read_to_end(&mut data)?;
+            while let Some(chunk) = tar.chunk()? {
+                data.extend_from_slice(chunk);
+            }
             return Ok(Stored::Small(data));
         }
         let open = sysfs::open_dir_path(&self.scratch).and_then(sysfs::unnamed);
         let mut file =
             open.with_context(|| format!("Making a file in {}", self.scratch.display()))?;
-        io::copy(&mut content.take(MAX_FILE), &mut file)?;
-        file.rewind()?;
+        while let Some(chunk) = tar.chunk()? {
+            file.write_all(chunk)?;
+        }
         Ok(Stored::Large(file))
-    }
-
-    fn insert(&mut self, path: String, stored: Stored) -> Result<()> {
-        self.files.insert(path, stored);
-        let count = self.files.len();
-        ensure!(
-            count <= MAX_FILES,
-            "its package databases have more than {MAX_FILES} files"
-        );
-        Ok(())
     }
 
     /// Removes what a mark of this name removes from the layers below; whether it is such a mark.
@@ -220,6 +216,7 @@ mod tests {
     use std::io::Write as _;
 
     use proptest::prelude::*;
+    use tar::EntryType;
 
     use super::*;
     use crate::packages;
@@ -231,6 +228,9 @@ mod tests {
         header.set_entry_type(kind);
         header.set_size(size);
         header.set_mode(0o644);
+        header.set_uid(0);
+        header.set_gid(0);
+        header.set_mtime(0);
         header.set_path(path).unwrap();
         header.set_cksum();
         header
@@ -282,7 +282,12 @@ mod tests {
         assert_eq!(read(std::slice::from_ref(&first)), pairs(&[("a", "1")]));
         assert_eq!(read(&[first.clone(), second]), pairs(&[("a", "2")]));
         assert_eq!(read(&[first.clone(), gone]), []);
-        assert_eq!(read(&[first, opaque]), pairs(&[("b", "1")]));
+        assert_eq!(read(&[first.clone(), opaque]), pairs(&[("b", "1")]));
+        let late = layer(&[(STATUS, &package("b", "1")), ("var/lib/.wh..wh..opq", "")]);
+        assert_eq!(read(&[first.clone(), late]), pairs(&[("b", "1")]));
+        // Some writers end a layer behind the last byte of content.
+        let length = package("a", "1").len() + 512;
+        assert_eq!(read(&[first[..length].to_vec()]), pairs(&[("a", "1")]));
     }
 
     #[test]

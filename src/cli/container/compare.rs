@@ -11,7 +11,9 @@ use super::{format, render_compare};
 use crate::build::LayerFiles;
 use crate::build::compare::{Comparison, only_in};
 use crate::cli::{Context, Outcome, reference};
-use crate::image::{Digest, ImageLayout, ImageReference, Layer, Manifest, VerifyingReader};
+use crate::image::{
+    Digest, ImageLayout, ImageReference, Layer, LayerKind, Manifest, VerifyingReader,
+};
 use crate::packages::{self, Package};
 use crate::progress::Event;
 use crate::pull::{Failure, split};
@@ -118,8 +120,14 @@ async fn packages(
     };
     let mut before = old.databases(&digests(old, new), context).await?;
     let mut after = new.databases(&digests(new, old), context).await?;
-    // One image shows a database that the other has hidden, or removed.
-    if before.is_empty() != after.is_empty() {
+    // A layer of one image hides a database, or a part of it, that the other shows.
+    let derived = |side: &Side| side.layers.iter().any(|l| l.kind == LayerKind::Derived);
+    let layered = derived(old) || derived(new);
+    let differ = match layered {
+        true => !before.paths().eq(after.paths()),
+        false => before.is_empty() != after.is_empty(),
+    };
+    if differ {
         before = old.databases(&all(old), context).await?;
         after = new.databases(&all(new), context).await?;
     }
