@@ -5,7 +5,6 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::Serialize;
 
-use super::chunk::ANNOTATION_COMPONENTS;
 use crate::image::{Descriptor, Manifest};
 use crate::packages::Package;
 
@@ -79,7 +78,7 @@ impl Comparison {
     /// Compares the layers, and the names of components in the manifests' annotations.
     pub fn of_manifests(old: &Manifest, new: &Manifest) -> Self {
         let names = |manifest: &Manifest| {
-            let layers = manifest.layers.iter().flat_map(components);
+            let layers = manifest.layers.iter().flat_map(Descriptor::components);
             layers.map(|name| (name, BTreeSet::new())).collect()
         };
         Self {
@@ -134,7 +133,7 @@ impl LayerSum {
         let layer = |layer: &Descriptor| ComparedLayer {
             digest: layer.digest.to_string(),
             size: layer.size,
-            components: components(layer),
+            components: layer.components(),
         };
         Self {
             bytes: layers
@@ -144,15 +143,6 @@ impl LayerSum {
             layers: layers.into_iter().map(layer).collect(),
         }
     }
-}
-
-fn components(layer: &Descriptor) -> Vec<String> {
-    let names = layer.annotations.get(ANNOTATION_COMPONENTS);
-    let names = names.into_iter().flat_map(|names| names.split(','));
-    names
-        .filter(|name| !name.is_empty())
-        .map(str::to_string)
-        .collect()
 }
 
 /// Versions by name: some packages may be installed in several.
@@ -203,7 +193,7 @@ fn changes(before: &Versions, after: &Versions) -> PackageChanges {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::image::{Digest, ManifestOrIndex};
+    use crate::image::{ANNOTATION_COMPONENTS, Digest, ManifestOrIndex};
 
     fn manifest(layers: &[(u8, i64, &str)]) -> Manifest {
         let layer = |(id, size, names): &(u8, i64, &str)| {

@@ -21,13 +21,11 @@ use super::compress::{Compressor, LayerBlob, LayerCompression};
 use super::image::{ImageText, ImageWishes, MANIFEST_TYPE, WrittenLayer, describe, image_text};
 use super::listing::Listing;
 use super::tar_export::{FormatVersion, chunk_layer, commit_layer};
-use crate::image::Digest;
+use crate::image::{ANNOTATION_COMPONENTS, Digest};
 use crate::repo::{CommitFacts, Repo};
 use crate::sys::fs as sysfs;
 use crate::transport::push::{Destination, PushedManifest};
 
-/// What of the names of packages is in a layer, comma-joined; a later build reads it.
-const ANNOTATION_COMPONENTS: &str = "ostree.components";
 /// Most names of packages that a history entry lists.
 const MAX_NAMES: usize = 5;
 

@@ -14,6 +14,9 @@ use super::{Digest, Index, IndexEntry, Platform};
 /// The largest manifest, index or config that is read: the limit of containers/image, in bytes.
 pub const MAX_MANIFEST_BYTES: u64 = 4 << 20;
 
+/// Layer annotation with the names of the components of a chunk, comma-joined (ostree-ext's name).
+pub const ANNOTATION_COMPONENTS: &str = "ostree.components";
+
 const OCI_MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
 const OCI_INDEX: &str = "application/vnd.oci.image.index.v1+json";
 const OCI_CONFIG: &str = "application/vnd.oci.image.config.v1+json";
@@ -77,6 +80,18 @@ pub struct Descriptor {
     pub size: Option<u64>,
     /// Free-form annotations.
     pub annotations: BTreeMap<String, String>,
+}
+
+impl Descriptor {
+    /// Whose files are in a layer, as far as it tells.
+    pub fn components(&self) -> Vec<String> {
+        let names = self.annotations.get(ANNOTATION_COMPONENTS);
+        let names = names.into_iter().flat_map(|names| names.split(','));
+        names
+            .filter(|name| !name.is_empty())
+            .map(str::to_owned)
+            .collect()
+    }
 }
 
 /// A manifest of one image: typed view plus the exact bytes.

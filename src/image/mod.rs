@@ -22,7 +22,8 @@ pub use digest::{Digest, DigestError, to_hex};
 pub use index::{Index, IndexEntry};
 pub use layout::{Compression, ImageLayout, LABEL_FINAL_DIFFID, Layer, LayerKind, LayoutError};
 pub use manifest::{
-    Descriptor, MAX_MANIFEST_BYTES, Manifest, ManifestError, ManifestOrIndex, is_manifest_type,
+    ANNOTATION_COMPONENTS, Descriptor, MAX_MANIFEST_BYTES, Manifest, ManifestError,
+    ManifestOrIndex, is_manifest_type,
 };
 pub use platform::{Platform, host_arch, is_arch, normalize_arch, rust_arch};
 pub use reference::{

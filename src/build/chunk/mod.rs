@@ -18,7 +18,7 @@ mod tests;
 use std::collections::{BTreeMap, BTreeSet};
 
 use self::item::Item;
-pub use self::previous::{ANNOTATION_COMPONENTS, ANNOTATION_MEMORY, Previous};
+pub use self::previous::{ANNOTATION_MEMORY, Previous};
 pub use crate::packages::{Owner, OwnerId};
 
 /// Checksum of an ostree content object.

@@ -5,10 +5,7 @@
 use std::collections::BTreeMap;
 
 use super::item::Item;
-use crate::image::Manifest;
-
-/// Layer annotation with the names of the components of a chunk, comma-joined (ostree-ext's name).
-pub const ANNOTATION_COMPONENTS: &str = "ostree.components";
+use crate::image::{ANNOTATION_COMPONENTS, Manifest};
 
 /// Layer annotation with what is remembered about the items of a chunk: comma-joined
 /// `NAME:FINGERPRINT:CHANGES:BUILDS`, the names percent-encoded, the fingerprint in hexadecimal.

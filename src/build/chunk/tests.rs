@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use proptest::prelude::*;
 
 use super::*;
+use crate::image::ANNOTATION_COMPONENTS;
 use crate::packages::ALWAYS_CHANGES;
 
 fn checksum(number: u32) -> Checksum {

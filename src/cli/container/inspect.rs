@@ -9,6 +9,7 @@ use serde::Serialize;
 use super::args::InspectArgs;
 use super::format;
 use crate::cli::image::report::{LayerDetails, layers};
+use crate::cli::image::show::labels_and_layers;
 use crate::cli::{Context, Outcome, reference, text};
 use crate::host::utc;
 use crate::image::{Digest, ImageConfig, ImageReference, Manifest, Transport};
@@ -155,20 +156,7 @@ fn human(image: &Inspected) -> String {
     ] {
         lines += &format!("{name:<14}{value}\n");
     }
-    lines += "\nLabels:\n";
-    for (key, value) in &image.labels {
-        lines += &format!("  {}={}\n", text::clean(key), text::clean(value));
-    }
-    let row = |layer: &LayerDetails| {
-        vec![
-            text::shorten(layer.digest.trim_start_matches("sha256:")),
-            layer.kind.into(),
-            layer.size.map_or_else(|| "unknown".into(), text::bytes),
-            text::clean(&layer.components.join(", ")),
-        ]
-    };
-    let rows: Vec<_> = image.layers.iter().map(row).collect();
-    lines + "\n" + &text::table(&["LAYER", "KIND", "SIZE", "COMPONENTS"], &rows)
+    lines + &labels_and_layers(&image.labels, &image.layers)
 }
 
 #[cfg(test)]

@@ -7,7 +7,7 @@ mod pull;
 mod reexport;
 mod remove;
 pub(in crate::cli) mod report;
-mod show;
+pub(in crate::cli) mod show;
 
 use std::path::{Path, PathBuf};
 

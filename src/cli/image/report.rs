@@ -10,9 +10,6 @@ use crate::image::{ImageConfig, ImageLayout, ImageReference, LayerKind, Manifest
 use crate::repo::ImageRecord;
 use crate::trust::VerifiedBy;
 
-/// The annotation of a chunk that names what is in it, comma-joined.
-const COMPONENTS: &str = "ostree.components";
-
 /// One stored image, in a few words. Field names are stable.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -119,15 +116,7 @@ pub(in crate::cli) fn layers(manifest: &Manifest, config: &ImageConfig) -> Vec<L
         media_type: layer.media_type.clone(),
         size: layer.size,
         kind: kind(index),
-        components: components(layer.annotations.get(COMPONENTS)),
+        components: layer.components(),
     };
     manifest.layers.iter().enumerate().map(layer).collect()
-}
-
-fn components(annotation: Option<&String>) -> Vec<String> {
-    let names = annotation.into_iter().flat_map(|names| names.split(','));
-    names
-        .filter(|name| !name.is_empty())
-        .map(str::to_owned)
-        .collect()
 }

@@ -1,6 +1,8 @@
 //! `image list`, `image inspect` and `image history`: what is stored, for people and programs.
 //! Reads the repository, changes nothing.
 
+use std::collections::BTreeMap;
+
 use anyhow::Result;
 use serde::Serialize;
 
@@ -88,11 +90,19 @@ fn inspect_text(image: &Details) -> String {
     for words in verified(image.verified.as_deref()) {
         lines += &format!("{:<14}{}\n", "Verified", text::clean(&words));
     }
-    lines += "\nLabels:\n";
-    for (key, value) in &image.labels {
+    lines + &labels_and_layers(&image.labels, &image.layers)
+}
+
+/// What an image says, and what it is made of.
+pub(in crate::cli) fn labels_and_layers(
+    labels: &BTreeMap<String, String>,
+    layers: &[LayerDetails],
+) -> String {
+    let mut lines = String::from("\nLabels:\n");
+    for (key, value) in labels {
         lines += &format!("  {}={}\n", text::clean(key), text::clean(value));
     }
-    let rows: Vec<_> = image.layers.iter().map(layer_row).collect();
+    let rows: Vec<_> = layers.iter().map(layer_row).collect();
     lines + "\n" + &text::table(&["LAYER", "KIND", "SIZE", "COMPONENTS"], &rows)
 }
 
