@@ -38,6 +38,11 @@ pub struct DiffFile {
     pub package: Option<String>,
 }
 
+/// The directory to compare is in neither commit.
+#[derive(Debug, thiserror::Error)]
+#[error("neither has a directory {0}: name one with --subdir; /etc is /usr/etc in a commit")]
+pub struct NoSuchDirectory(String);
+
 /// A directory: its dirtree and dirmeta.
 type Dir = (Digest, Digest);
 
@@ -61,17 +66,20 @@ pub fn commit_diff(
             packages: package_changes(&packages::list(&before)?, &packages::list(&after)?),
         },
     };
-    let path = subdir.trim_matches('/');
+    let names: Vec<&str> = subdir
+        .split('/')
+        .filter(|name| !matches!(*name, "" | "."))
+        .collect();
     let dirs = (
-        walk.below((old.tree, old.meta), path)?,
-        walk.below((new.tree, new.meta), path)?,
+        walk.below((old.tree, old.meta), &names)?,
+        walk.below((new.tree, new.meta), &names)?,
     );
-    let path = match path {
-        "" => "/".to_string(),
-        path => format!("/{path}/"),
+    let path = match names.is_empty() {
+        true => "/".to_string(),
+        false => format!("/{}/", names.join("/")),
     };
     match dirs {
-        (None, None) => bail!("neither has a directory {path}; name one with --subdir"),
+        (None, None) => return Err(NoSuchDirectory(path).into()),
         (one, other) => walk.dirs(&path, one, other, 0)?,
     }
     let mut found = walk.found;
@@ -93,8 +101,8 @@ impl Walk<'_> {
         self.repo.metadata_object(tree, ObjectKind::DirTree)
     }
 
-    fn below(&self, mut dir: Dir, path: &str) -> Result<Option<Dir>> {
-        for name in path.split('/').filter(|name| !name.is_empty()) {
+    fn below(&self, mut dir: Dir, names: &[&str]) -> Result<Option<Dir>> {
+        for name in names {
             let data = self.tree(dir.0)?;
             match DirTree::parse(&data)?.find(name) {
                 Some(Entry::Dir(_, tree, meta)) => {
@@ -256,7 +264,7 @@ mod tests {
 
     #[test]
     fn a_directory_alone_can_be_compared() {
-        let found = diff("usr/share").unwrap();
+        let found = diff("usr/./share//").unwrap();
         assert_eq!(lines(&found.changed), ["/usr/share/x/"]);
         assert!(found.added.is_empty() && found.removed.is_empty());
         let found = diff("/usr/lib/turn/").unwrap();
@@ -264,6 +272,8 @@ mod tests {
             lines(&found.removed),
             ["/usr/lib/turn/", "/usr/lib/turn/deep"]
         );
-        assert!(diff("none").is_err());
+        let error = diff("//none/./x").unwrap_err();
+        let missing: &NoSuchDirectory = error.downcast_ref().unwrap();
+        assert_eq!(missing.0, "/none/x/");
     }
 }

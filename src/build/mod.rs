@@ -18,7 +18,7 @@ mod object_tar;
 pub mod tar_export;
 
 pub use checked::DamagedObject;
-pub use commit_diff::{CommitDiff, DiffFile, commit_diff};
+pub use commit_diff::{CommitDiff, DiffFile, NoSuchDirectory, commit_diff};
 pub use commit_files::CommitFiles;
 pub use content_meta::{ContentMeta, ContentMetaError};
 pub use contents::{Contents, plan_layers};

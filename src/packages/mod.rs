@@ -37,6 +37,11 @@ pub struct Package {
     pub releases: Vec<i64>,
 }
 
+/// A package database that cannot be read.
+#[derive(Debug, thiserror::Error)]
+#[error("the package database cannot be read")]
+pub struct DamagedDatabase(#[source] Box<dyn std::error::Error + Send + Sync>);
+
 /// Takes what is in the databases.
 pub trait Sink {
     /// A package; the paths that follow are its own.
@@ -64,7 +69,8 @@ pub enum Detail {
 pub fn read(files: &dyn Files, detail: Detail, sink: &mut dyn Sink) -> Result<usize> {
     let mut found = 0;
     for read in [dpkg::read, rpm::read, apk::read, pacman::read] {
-        found += usize::from(read(files, detail, sink)?);
+        let read = read(files, detail, sink);
+        found += usize::from(read.map_err(|error| DamagedDatabase(error.into()))?);
     }
     Ok(found)
 }

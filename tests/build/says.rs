@@ -102,7 +102,7 @@ fn what_cannot_be_meant_is_refused() {
             "is not a text",
         ),
         (&commit, &["--format-version", "3"], 2, "format-version"),
-        ("no/such/ref", &[], 1, "no such ref or commit"),
+        ("no/such/ref", &[], 2, "no such ref or commit"),
     ];
     for (rev, more, code, words) in cases {
         let args = ["container", "encapsulate", "--repo", repo, rev, &image];

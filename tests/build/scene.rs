@@ -71,6 +71,18 @@ impl Scene {
         String::from_utf8(self.bytes(args)).unwrap()
     }
 
+    /// The same on the second day of 1970.
+    pub fn ok_at_epoch(&self, args: &[&str]) -> String {
+        let output = self
+            .command(args)
+            .env("SOURCE_DATE_EPOCH", "86400")
+            .output();
+        let output = output.unwrap();
+        let words = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "{args:?}: {words}");
+        String::from_utf8(output.stdout).unwrap()
+    }
+
     /// Runs a command with bytes on stdin.
     pub fn piped(&self, args: &[&str], input: &[u8]) -> Output {
         let mut command = self.command(args);

@@ -45,12 +45,13 @@ pub fn run(args: &BuildChunkedArgs, context: &Context) -> Result<Outcome> {
         (None, None) => return Err(UsageError::new("there is nothing to make an image of").into()),
     };
     let commit = repo.commit_facts(repo.commit_of(&made.commit)?)?;
-    let plan = making::plan(&repo, &commit, &args.layers, args.authfile.clone(), context)?;
+    let (arch, authfile) = (args.arch.as_deref(), args.authfile.clone());
+    let plan = making::plan(&repo, &commit, &args.layers, arch, authfile, context)?;
     labels = made.labels.into_iter().chain(labels).collect();
     let wishes = ImageWishes {
         labels,
         config: made.config,
-        arch: args.arch.as_deref().map(normalize_arch),
+        arch: arch.map(normalize_arch),
         ..ImageWishes::default()
     };
     let options = making::options(&args.layers, wishes, context)?;
@@ -106,7 +107,8 @@ fn of_image(repo: &Repo, image: &str, args: &BuildChunkedArgs, context: &Context
     let created = created.and_then(|time| u64::try_from(time.timestamp()).ok());
     let version = record.config.version().map(str::to_string);
     let words = CommitWords {
-        subject: format!("Made of {image}"),
+        // The same wherever the image comes from.
+        subject: format!("Made of image {}", record.manifest_digest),
         timestamp: making::epoch(context)?.or(created).unwrap_or_else(now),
         version: version.map_or_else(|| self::version(&files), |version| Ok(Some(version)))?,
         kernel: kernel(&files, args.allow_unbootable)?,

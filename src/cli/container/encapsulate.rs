@@ -33,7 +33,14 @@ pub fn run(args: &EncapsulateArgs, context: &Context) -> Result<Outcome> {
         }
         (None, _) => {
             let authfile = args.authfile.clone();
-            making::plan(&repo, &commit, &args.layers, authfile, context)?
+            making::plan(
+                &repo,
+                &commit,
+                &args.layers,
+                args.says.arch.as_deref(),
+                authfile,
+                context,
+            )?
         }
     };
     let options = making::options(&args.layers, wishes, context)?;

@@ -15,7 +15,7 @@ use crate::build::image::ImageWishes;
 use crate::build::tar_export::FormatVersion;
 use crate::build::{EncapsulateOptions, LayerPlan, plan_layers};
 use crate::cli::{Context, UsageError, reference};
-use crate::image::host_arch;
+use crate::image::{host_arch, normalize_arch};
 use crate::repo::{CommitFacts, Repo};
 use crate::transport::push::PushOptions;
 use crate::transport::{self, SourceOptions};
@@ -25,6 +25,7 @@ pub(super) fn plan(
     repo: &Repo,
     commit: &CommitFacts,
     args: &LayerArgs,
+    arch: Option<&str>,
     authfile: Option<PathBuf>,
     context: &Context,
 ) -> Result<Vec<LayerPlan>> {
@@ -35,17 +36,23 @@ pub(super) fn plan(
         return Ok(Vec::new());
     }
     let previous = args.previous_build.as_deref();
-    let previous = previous.map(|image| self::previous(image, authfile, context));
+    let previous = previous.map(|image| self::previous(image, arch, authfile, context));
     plan_layers(repo, commit, &limits, previous.transpose()?.as_ref())
 }
 
 /// The chunks of an earlier build. Fetches its manifest only.
-fn previous(image: &str, authfile: Option<PathBuf>, context: &Context) -> Result<Previous> {
+fn previous(
+    image: &str,
+    arch: Option<&str>,
+    authfile: Option<PathBuf>,
+    context: &Context,
+) -> Result<Previous> {
+    let arch = arch.map_or_else(host_arch, normalize_arch);
     let image = reference::parse(image)?.imgref;
     let options = source_options(authfile, context);
     let work = async {
         let source = transport::open(&image, &options).await?;
-        anyhow::Ok(transport::resolve(&*source, &host_arch()).await?)
+        anyhow::Ok(transport::resolve(&*source, &arch).await?)
     };
     let resolved = context.block_on(work);
     let resolved = resolved.with_context(|| format!("Looking at the previous build {image}"))?;

@@ -7,16 +7,18 @@ use std::io;
 use super::host;
 use super::{Interrupted, Kind, UsageError, Verdict};
 use crate::boot::kargs::KargError;
-use crate::build::{ContentMetaError, DamagedObject, NotFlatpak};
+use crate::build::{ContentMetaError, DamagedObject, NoSuchDirectory, NotFlatpak};
 use crate::cli::image::{InUse, NotStored};
 use crate::cli::output::OutputClosed;
 use crate::config::ConfigError;
 use crate::image::{DigestError, LayoutError, ManifestError, ReferenceError};
+use crate::packages::DamagedDatabase;
 use crate::pull::{NotEncapsulated, Unsuitable};
 use crate::reexport::ReexportError;
 use crate::repo::flatpak::FlatpakError;
 use crate::repo::{
-    CommitUnsigned, EtcTwice, LayerError, NoRecord, RepoUnsupported, system_error_kind,
+    CommitUnsigned, EtcTwice, LayerError, NoRecord, NoSuchCommit, RepoUnsupported,
+    system_error_kind,
 };
 use crate::sysroot::OriginError;
 use crate::transport::Error as SourceError;
@@ -39,7 +41,7 @@ const FORMS: &str = "write an image as host/name:tag, host/name@sha256:… or TR
 /// Sorts an error by the first error in its chain, outermost first, whose type says something.
 pub fn classify(error: &anyhow::Error) -> Verdict {
     let known = error.chain().find_map(|cause| {
-        let table: [fn(&(dyn StdError + 'static)) -> Option<Verdict>; 32] = [
+        let table: &[fn(&(dyn StdError + 'static)) -> Option<Verdict>] = &[
             |e| e.downcast_ref().map(usage),
             |e| e.downcast_ref().map(interrupted),
             |e| e.downcast_ref().and_then(source),
@@ -62,6 +64,7 @@ pub fn classify(error: &anyhow::Error) -> Verdict {
             |e| e.downcast_ref().map(unsuitable),
             |e| e.downcast_ref().map(not_encapsulated),
             |e| e.downcast_ref().map(damaged),
+            |e| e.downcast_ref().and_then(database),
             |e| e.downcast_ref().map(not_stored),
             |e| e.downcast_ref().map(no_record),
             |e| e.downcast_ref().map(reexport),
@@ -88,6 +91,8 @@ fn plain(error: &(dyn StdError + 'static)) -> Option<Verdict> {
         || error.is::<ContentMetaError>()
         || error.is::<NotFlatpak>()
         || error.is::<EtcTwice>()
+        || error.is::<NoSuchCommit>()
+        || error.is::<NoSuchDirectory>()
         || error.is::<KargError>()
     {
         Kind::Usage
@@ -113,6 +118,14 @@ fn damaged(_: &DamagedObject) -> Verdict {
         Kind::Unexpected,
         "run `ostree fsck` on the repository; nothing that names the image was written",
     )
+}
+
+/// Nothing where the system is to blame: no room, no permission.
+fn database(error: &DamagedDatabase) -> Option<Verdict> {
+    let mut causes = std::iter::successors(error.source(), |cause| (*cause).source());
+    let of_system = causes.any(|cause| system_error_kind(cause).and_then(of_kind).is_some());
+    let hint = "repair it with its package manager, or take it out of the file system";
+    (!of_system).then(|| Verdict::hint(Kind::Unexpected, hint))
 }
 
 fn usage(error: &UsageError) -> Verdict {
