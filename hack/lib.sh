@@ -4,6 +4,8 @@
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 mkdir -p target/tools
+# Services and test runners start programs without it; programs that are built and run here need it.
+export HOME=${HOME:-$(getent passwd "$UID" | cut -d: -f6)}
 # System tools are no part of a user's PATH; target/tools holds what is unpacked, not installed.
 PATH="$HOME/.cargo/bin:$PWD/target/tools/usr/bin:$PATH:/usr/local/sbin:/usr/sbin:/sbin"
 export PATH DEBIAN_FRONTEND=noninteractive
