@@ -17,6 +17,7 @@ use super::hashing::Hashing;
 use super::loose;
 use super::object::{FileMeta, ObjectKind};
 use super::record::{self, Tape};
+use super::sound::Damaged;
 use super::staged::{LayerNumber, ObjectName, Staged};
 use super::staging::StorageMode;
 use super::tar_stream::TarError;
@@ -349,7 +350,25 @@ impl LayerStage {
 }
 
 impl TreeStore for LayerStage {
+    /// An error with a [`Damaged`] in it where the bytes are not what the name says.
     fn read_tree(&self, tree: Digest) -> io::Result<Vec<u8>> {
+        let data = self.tree_bytes(tree)?;
+        match Digest::of(&data) == tree {
+            true => Ok(data),
+            false => Err(io::Error::other(Damaged {
+                object: self.file_name(tree, ObjectKind::DirTree),
+            })),
+        }
+    }
+
+    fn write_tree(&mut self, data: &[u8]) -> io::Result<Digest> {
+        self.metadata(ObjectKind::DirTree, data)
+    }
+}
+
+impl LayerStage {
+    /// The bytes of a dirtree object, staged or in the repository, verified by nobody.
+    fn tree_bytes(&self, tree: Digest) -> io::Result<Vec<u8>> {
         let mut name = self.file_name(tree, ObjectKind::DirTree);
         name.insert(2, '/');
         // First: what was published is not looked for in every layer's directory.
@@ -364,9 +383,5 @@ impl TreeStore for LayerStage {
         // Another layer may have published it since.
         let data = sysfs::read_optional(&self.objects, &name, MAX_TREE)?;
         data.ok_or_else(|| io::Error::new(io::ErrorKind::NotFound, format!("{name} is missing")))
-    }
-
-    fn write_tree(&mut self, data: &[u8]) -> io::Result<Digest> {
-        self.metadata(ObjectKind::DirTree, data)
     }
 }

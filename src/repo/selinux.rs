@@ -83,9 +83,11 @@ impl<'a> Labeler<'a> {
         if has_label(&meta.xattrs, &label) && self.is_own_label(&meta, object, stage)? {
             return Ok(object);
         }
+        // The new name will vouch for what is read now.
+        let mut content = self.repo.sound_content(object, &meta)?;
         set_label(&mut meta.xattrs, &label);
-        let mut content = self.repo.open_content(object)?;
         let written = stage.file(&meta, size, None, &mut content)?;
+        content.finish()?;
         remember(&mut self.files, (object, label), written);
         Ok(written)
     }

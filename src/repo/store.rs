@@ -26,7 +26,7 @@ use crate::sys::fs as sysfs;
 /// Largest metadata object that is read, bytes (libostree's own limit is 128 MiB).
 const MAX_METADATA: u64 = 128 << 20;
 /// Bytes of a file object that are read at once.
-const CONTENT_PART: usize = 64 << 10;
+pub(super) const CONTENT_PART: usize = 64 << 10;
 /// The way to what only Bowline knows.
 const EXTENSION_DIRS: [&str; 2] = ["extensions", "bowline"];
 /// Where those who may not write to the repository put what they need for a moment.
@@ -185,14 +185,18 @@ impl Repo {
         name
     }
 
-    /// The bytes of an object that is no file.
+    /// The bytes of an object that is no file and has its name from them. An error of the type
+    /// [`Damaged`](super::Damaged) where they are others by now.
     pub fn metadata_object(&self, checksum: Digest, kind: ObjectKind) -> Result<Vec<u8>> {
         let data = self.object_bytes(checksum, kind)?;
-        let name = || self.loose_path(checksum, kind);
-        data.ok_or_else(|| {
-            let name = name();
+        let data = data.ok_or_else(|| {
+            let name = self.loose_path(checksum, kind);
             anyhow!("object {name} is missing: run `ostree fsck` on the repository")
-        })
+        })?;
+        match Digest::of(&data) == checksum {
+            true => Ok(data),
+            false => Err(self.damaged(checksum, kind).into()),
+        }
     }
 
     /// The bytes of a metadata object as they lie there, verified by nobody; `None` where there is none.
@@ -206,10 +210,15 @@ impl Repo {
         data.with_context(|| format!("Reading object {name}"))
     }
 
-    /// Root of a commit: its dirtree and dirmeta.
+    /// Root of a commit: its dirtree and dirmeta. An error of the type [`Damaged`](super::Damaged) where the commit is
+    /// not what its name says.
     #[context("Reading commit {commit}")]
     pub fn commit_root(&self, commit: &str) -> Result<(Digest, Digest)> {
         let (variant, _) = self.repo.load_commit(commit)?;
+        let checksum = Digest::from_hex(commit)?;
+        if Digest::of(variant.data()) != checksum {
+            return Err(self.damaged(checksum, ObjectKind::Commit).into());
+        }
         let member = |index| {
             let bytes = variant.child_value(index);
             let bytes: [u8; 32] = bytes.data().try_into().context("Reading its root")?;
@@ -264,24 +273,6 @@ impl Repo {
         let name = self.loose_path(checksum, kind);
         let file = sysfs::open_optional(&self.objects, &name)?;
         Ok(Box::new(file.context("there is no such object")?))
-    }
-
-    /// Whether the bytes of a file object give its name.
-    pub fn is_sound(&self, checksum: Digest) -> Result<bool> {
-        use sha2::Digest as _;
-        let (meta, _) = self.file_meta(checksum)?;
-        let mut hasher = meta.hasher();
-        if !meta.is_symlink() {
-            let mut content = self.file_reader(checksum)?;
-            let mut buffer = vec![0; CONTENT_PART];
-            loop {
-                match content.read(&mut buffer)? {
-                    0 => break,
-                    length => hasher.update(&buffer[..length]),
-                }
-            }
-        }
-        Ok(Digest::from_bytes(hasher.finalize().into()) == checksum)
     }
 
     /// Calls `visit` with every file object, and a way to learn the size of its content; links may
@@ -368,7 +359,7 @@ impl Repo {
         here.or_else(|_| sysfs::unnamed(sysfs::open_dir_path(Path::new(READERS_SCRATCH))?))
     }
 
-    /// Content of a regular file object, slice by slice; a link has none.
+    /// Content of a regular file object, slice by slice; a link has none. Nothing of it is verified.
     pub(super) fn open_content(&self, checksum: Digest) -> Result<FileContent> {
         let loaded = self.repo.load_file(&checksum.hex(), gio::Cancellable::NONE);
         let (input, _, _) = loaded.with_context(|| format!("Opening file object {checksum}"))?;
@@ -376,9 +367,11 @@ impl Repo {
         Ok(FileContent { input, part })
     }
 
-    /// Content of a regular file object, at most `limit` bytes.
+    /// Content of a regular file object, at most `limit` bytes. An error of the type [`Damaged`](super::Damaged) where
+    /// it is not what the object's name says.
     pub fn file_content(&self, checksum: Digest, limit: u64) -> Result<Vec<u8>> {
-        let mut content = self.open_content(checksum)?;
+        let (meta, _) = self.file_meta(checksum)?;
+        let mut content = self.sound_content(checksum, &meta)?;
         let mut data = Vec::new();
         let read = |e| anyhow::Error::from(e).context(format!("Reading file object {checksum}"));
         while let Some(part) = content.chunk().map_err(read)? {
@@ -389,6 +382,7 @@ impl Repo {
                 ));
             }
         }
+        content.finish()?;
         Ok(data)
     }
 }

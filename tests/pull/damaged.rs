@@ -1,14 +1,14 @@
 //! Repositories that something else has changed: objects, commits or refs that went away, a prune
 //! at the wrong moment, a disk that must not fill up. Pulling again makes the image whole.
 
-use bowline::image::ImageReference;
+use bowline::image::{Digest, ImageReference};
 use bowline::pull::Unsuitable;
-use bowline::repo::{ImageRecord, Repo, refs};
+use bowline::repo::{Damaged, ImageRecord, Repo, refs};
 use bowline::testing::encapsulate::Encapsulation;
 use bowline::testing::fixture::{Fixture, OS};
 use rustix::fs::{FlockOperation, flock};
 
-use crate::support::Place;
+use crate::support::{POLICY, Place};
 
 /// A pulled image of a commit layer, two chunks and an ordinary layer.
 fn pulled() -> (Place, ImageReference, ImageRecord) {
@@ -134,5 +134,74 @@ fn what_must_stay_free_stays_free() {
     ));
     let error = format!("{:#}", place.run(&imgref, plan).unwrap_err());
     assert!(error.contains("min-free-space keeps"), "{error}");
+    place.check();
+}
+
+/// The checksums of what stands at a path of a commit: a file's own, or those of a directory's entries
+/// and of its metadata.
+fn checksums(place: &Place, commit: &str, path: &str) -> Vec<String> {
+    let line = place.ostree(&["ls", "-d", "-C", commit, path]);
+    let words = line.split_whitespace().skip(4).map(str::to_owned);
+    words.take_while(|word| !word.starts_with('/')).collect()
+}
+
+/// Replaces bytes of an object, in place.
+fn change(place: &Place, (checksum, extension): (&str, &str), from: &[u8], to: &[u8]) {
+    let (dir, rest) = checksum.split_at(2);
+    let object = place
+        .repo_path()
+        .join(format!("objects/{dir}/{rest}.{extension}"));
+    let mut bytes = std::fs::read(&object).unwrap();
+    let at = bytes.windows(from.len()).position(|part| part == from);
+    let at = at.unwrap_or_else(|| panic!("{from:?} is not in {}", object.display()));
+    bytes[at..at + to.len()].copy_from_slice(to);
+    std::fs::write(&object, bytes).unwrap();
+}
+
+/// New objects are named by what is read of old ones; that must be what the old names say, or the new
+/// ones would vouch for it.
+#[test]
+fn what_was_changed_does_not_become_part_of_another_tree() {
+    let (place, _, record) = pulled();
+    let base = place
+        .repo
+        .resolve_ref(&refs::of_blob(&record.manifest.layers[0].digest));
+    let base = base.unwrap().unwrap();
+    let of = |path: &str| checksums(&place, &base, path);
+    let sum = |hex: &str| *Digest::from_hex(hex).unwrap().as_bytes();
+    let (hello, bin, root) = (of("/usr/bin/hello"), of("/usr/bin"), of("/"));
+    let (big, usr) = (sum(&of("/usr/lib/big")[0]), sum(&of("/usr")[0]));
+    let modes = (0o40755u32.to_be_bytes(), 0o40777u32.to_be_bytes());
+    let content = place.ostree(&["cat", &base, "/usr/bin/hello"]).into_bytes();
+    let mut other = content.clone();
+    other[0] ^= 1;
+    let fixture = Fixture::new().unwrap();
+    let commit = fixture.commit(OS).unwrap();
+    let labelled = Encapsulation::chunked()
+        .image(fixture.repo(), &commit)
+        .unwrap();
+    let labelled = labelled
+        .derived("file /usr/bin/own 0 0 755 own\\n")
+        .unwrap();
+    let labelled = place.add(&labelled.derived(POLICY).unwrap().build(), "labelled");
+    for (object, from, to) in [
+        ((&*hello[0], "file"), &content[..], &other[..]),
+        ((&*bin[0], "dirtree"), &sum(&hello[0])[..], &big[..]),
+        ((&*bin[1], "dirmeta"), &modes.0[..], &modes.1[..]),
+        ((&*base, "commit"), &sum(&root[0])[..], &usr[..]),
+    ] {
+        change(&place, object, from, to);
+        let error = place.pull(&labelled).unwrap_err();
+        let damaged = error.chain().find_map(Damaged::of);
+        let damaged = damaged.unwrap_or_else(|| panic!("{object:?}: {error:#}"));
+        let (dir, rest) = object.0.split_at(2);
+        let name = damaged.object.replace('/', "");
+        assert!(
+            name.starts_with(&format!("{dir}{rest}")),
+            "{object:?}: {error:#}"
+        );
+        change(&place, object, to, from);
+    }
+    place.pull(&labelled).unwrap();
     place.check();
 }

@@ -7,7 +7,7 @@ use bowline::testing::fixture::{Fixture, OS};
 use bowline::testing::oci::{ImageBuilder, Layer};
 use bowline::testing::tar;
 
-use crate::support::Place;
+use crate::support::{POLICY, Place};
 
 fn base(lines: &str) -> (Fixture, ImageBuilder) {
     let fixture = Fixture::new().unwrap();
@@ -232,13 +232,6 @@ fn sparse_files_and_long_names_are_read() {
     assert_eq!(place.read(&record.commit, &format!("/{long}")), "long\n");
     place.check();
 }
-
-/// A policy as small as libselinux takes one.
-const POLICY: &str = "
-    file /etc/selinux/config 0 0 644 SELINUX=enforcing\\nSELINUXTYPE=mini\\n
-    file /etc/selinux/mini/policy/policy.33 0 0 644 policy
-    file /etc/selinux/mini/contexts/files/file_contexts 0 0 644 /.* system_u:object_r:any_t:s0\\n/usr/bin/.* -- system_u:object_r:bin_t:s0\\n/usr/etc/secret -- system_u:object_r:secret_t:s0\\n
-";
 
 #[test]
 fn labels_come_from_the_policy_of_the_merged_tree() {

@@ -16,6 +16,13 @@ use bowline::transport::{self, ImageSource, SourceOptions};
 use bowline::trust::{PolicyPaths, Rules};
 use tempfile::TempDir;
 
+/// A policy as small as libselinux takes one.
+pub const POLICY: &str = "
+    file /etc/selinux/config 0 0 644 SELINUX=enforcing\\nSELINUXTYPE=mini\\n
+    file /etc/selinux/mini/policy/policy.33 0 0 644 policy
+    file /etc/selinux/mini/contexts/files/file_contexts 0 0 644 /.* system_u:object_r:any_t:s0\\n/usr/bin/.* -- system_u:object_r:bin_t:s0\\n/usr/etc/secret -- system_u:object_r:secret_t:s0\\n
+";
+
 /// A scratch place: `repo` and `image` in a temporary directory.
 pub struct Place {
     pub repo: Repo,

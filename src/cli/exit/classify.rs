@@ -17,7 +17,7 @@ use crate::pull::{NotEncapsulated, Unsuitable};
 use crate::reexport::ReexportError;
 use crate::repo::flatpak::FlatpakError;
 use crate::repo::{
-    CommitUnsigned, EtcTwice, LayerError, NoRecord, NoSuchCommit, RepoUnsupported,
+    CommitUnsigned, Damaged, EtcTwice, LayerError, NoRecord, NoSuchCommit, RepoUnsupported,
     system_error_kind,
 };
 use crate::sysroot::OriginError;
@@ -35,6 +35,8 @@ const OTHER_MACHINE: &str = "choose an image for this machine, or another archit
 pub(super) const IMAGE_FILE: &str = "whoever builds the image has to correct this file, and `bowline container \
                           lint` checks it there; until then choose another image or version, such \
                           as host/name@sha256:…";
+const ON_DISK: &str = "nothing of it was deployed: `ostree fsck --delete` takes damaged objects out of \
+                       the repository, and the next pull fetches them again";
 const FORMS: &str = "write an image as host/name:tag, host/name@sha256:… or TRANSPORT:NAME, such as \
                      oci:/path:tag";
 
@@ -47,6 +49,7 @@ pub fn classify(error: &anyhow::Error) -> Verdict {
             |e| e.downcast_ref().and_then(source),
             |e| e.downcast_ref().map(reference),
             |e| e.downcast_ref().and_then(layer),
+            |e| Damaged::of(e).map(tampered),
             |e| e.downcast_ref().map(denied),
             |e| e.downcast_ref().map(commit_unsigned),
             |e| e.downcast_ref().map(host::sysroot),
@@ -212,6 +215,10 @@ fn commit_unsigned(_: &CommitUnsigned) -> Verdict {
     let hint = "check the remote's keys and settings (`ostree remote list`, /etc/ostree/remotes.d), \
                 and who built the image";
     Verdict::hint(Kind::Denied, hint)
+}
+
+fn tampered(_: &Damaged) -> Verdict {
+    Verdict::hint(Kind::Denied, ON_DISK)
 }
 
 fn denied(error: &Denied) -> Verdict {
