@@ -27,6 +27,8 @@ pub struct Accepted {
     pub verdict: Verdict,
     /// Whether layers that nothing vouches for may lie on a signed ostree commit.
     unsigned_layers: bool,
+    /// Whether its digest was asked for.
+    pinned: bool,
 }
 
 /// Asks the source what the reference means now, and the policy whether that may be used. The error is
@@ -58,6 +60,7 @@ async fn accept_resolved(
         resolved,
         verdict,
         unsigned_layers: rules.unsigned_layers,
+        pinned: rules.require_digest.is_some(),
     })
 }
 
@@ -139,6 +142,11 @@ impl Accepted {
     /// Whether anybody vouches for its content.
     pub fn is_signed(&self) -> bool {
         self.remote().is_some() || !self.verdict.signatures().is_empty()
+    }
+
+    /// Whether another manifest of the same content would not do.
+    pub fn is_exact(&self) -> bool {
+        self.pinned || self.is_signed()
     }
 
     /// Insists on a signature that a policy asks for, whatever the reference says.

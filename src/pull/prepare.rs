@@ -98,9 +98,9 @@ pub async fn prepare(
     let config = config.with_context(|| format!("Fetching the config of {imgref}"))?;
     check(imgref, &config, options)?;
     // The image ID: a manifest that only differs in compression is the same image. A signature is of
-    // one manifest, which is then the one to store.
+    // one manifest, and so is a digest that is asked for; that is then the one to store.
     let same_id = |p: &&ImageRecord| {
-        p.manifest.config.digest == manifest.config.digest && !accepted.is_signed()
+        p.manifest.config.digest == manifest.config.digest && !accepted.is_exact()
     };
     if let Some(image) = here.filter(same_id) {
         return Ok(Prepared::Unchanged(Box::new(image.clone())));

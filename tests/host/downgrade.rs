@@ -1,6 +1,9 @@
 //! Images that are older than what is there, and images that somebody else chose: refused with exit
 //! code 4 before anything is fetched, and installed where that is meant.
 
+use std::fs;
+
+use bowline::image::Digest;
 use bowline::testing::encapsulate::Encapsulation;
 use bowline::testing::fixture::{CommitOptions, Fixture, OS};
 use bowline::testing::{Image, samples};
@@ -129,4 +132,35 @@ fn what_runs_counts_and_not_what_is_staged() {
     let said = samples::stderr(&output);
     let why = "is older than what runs: its version is 1, that of the other one 2";
     assert!(said.contains(why), "{said}");
+}
+
+/// Another manifest of what is stored is the same image, unless its digest is asked for.
+#[test]
+fn a_digest_is_that_of_one_manifest() {
+    let Some(_turn) = turn() else {
+        return;
+    };
+    let scene = Scene::new();
+    let image = os("1", "");
+    scene.publish(&image, "os");
+    scene.ok(&["rebase", &scene.image_name("os")]);
+    let layout = scene.dir.path().join("layout");
+    let blob = |digest: Digest| layout.join("blobs/sha256").join(digest.hex());
+    let manifest = fs::read(blob(image.digest())).unwrap();
+    let mut manifest: serde_json::Value = serde_json::from_slice(&manifest).unwrap();
+    manifest["annotations"]["again"] = "and again".into();
+    let manifest = manifest.to_string();
+    let again = Digest::of(manifest.as_bytes());
+    fs::write(blob(again), &manifest).unwrap();
+    let index = fs::read(layout.join("index.json")).unwrap();
+    let mut index: serde_json::Value = serde_json::from_slice(&index).unwrap();
+    index["manifests"][0]["digest"] = again.to_string().into();
+    index["manifests"][0]["size"] = manifest.len().into();
+    fs::write(layout.join("index.json"), index.to_string()).unwrap();
+    let deployed =
+        || scene.status()["status"]["otherDeployments"][0]["image"]["imageDigest"].clone();
+    scene.ok(&["upgrade"]);
+    assert_eq!(deployed(), image.digest().to_string());
+    scene.ok(&["upgrade", "--require-digest", &again.to_string()]);
+    assert_eq!(deployed(), again.to_string());
 }
