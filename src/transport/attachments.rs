@@ -23,6 +23,13 @@ pub(super) const MAX_REFERRERS: usize = 64;
 const SIGSTORE_LAYER: &str = "application/vnd.dev.cosign.simplesigning.v1+json";
 /// What cosign calls a referrer that is a signature.
 const SIGSTORE_ARTIFACT: &str = "application/vnd.dev.cosign.artifact.sig.v1+json";
+/// What the types of sigstore bundles begin with, be they signatures or other statements (cosign,
+/// BUNDLE_SPEC.md). Nobody can use them here, but whoever is refused should hear of them.
+const BUNDLE: &str = "application/vnd.dev.sigstore.bundle";
+/// Says what a bundle states.
+const BUNDLE_KIND: &str = "dev.sigstore.bundle.predicateType";
+/// It is a signature.
+const BUNDLE_SIGNATURE: &str = "https://sigstore.dev/cosign/sign/v1";
 
 /// The tag under which cosign keeps the signatures of a manifest.
 pub(super) fn signature_tag(digest: &Digest) -> String {
@@ -60,6 +67,13 @@ struct WireAttachment {
     subject: Option<WireDescriptor>,
     #[serde(default)]
     layers: Vec<WireDescriptor>,
+    annotations: Option<BTreeMap<String, String>>,
+}
+
+/// Whether a bundle with these annotations may be a signature.
+fn may_sign(annotations: Option<&BTreeMap<String, String>>) -> bool {
+    let kind = annotations.and_then(|annotations| annotations.get(BUNDLE_KIND));
+    kind.is_none_or(|kind| kind == BUNDLE_SIGNATURE)
 }
 
 /// A manifest whose layers may be signatures.
@@ -76,7 +90,11 @@ impl Attachment {
     pub(super) fn parse(bytes: &[u8], place: &str) -> Result<Self, Error> {
         let wire: WireAttachment = parse(bytes, place)?;
         let layers = wire.layers.into_iter().map(Descriptor::from);
-        let signatures = layers.filter(|layer| layer.media_type == SIGSTORE_LAYER);
+        let bundles = may_sign(wire.annotations.as_ref());
+        let signatures = layers.filter(|layer| {
+            let kind = &layer.media_type;
+            kind == SIGSTORE_LAYER || (bundles && kind.starts_with(BUNDLE))
+        });
         Ok(Self {
             subject: wire.subject.map(|subject| subject.digest),
             layers: signatures.take(MAX_SIGNATURES).collect(),
@@ -92,11 +110,12 @@ pub(super) fn referrers(bytes: &[u8], place: &str) -> Result<Vec<Descriptor>, Er
         manifests: Vec<WireDescriptor>,
     }
     let wire: Wire = parse(bytes, place)?;
-    let may_sign = |entry: &WireDescriptor| {
+    let signs = |entry: &WireDescriptor| {
         let kind = entry.artifact_type.as_deref().unwrap_or_default();
-        kind.is_empty() || kind == SIGSTORE_ARTIFACT
+        let bundle = kind.starts_with(BUNDLE) && may_sign(entry.annotations.as_ref());
+        kind.is_empty() || kind == SIGSTORE_ARTIFACT || bundle
     };
-    let found = wire.manifests.into_iter().filter(may_sign);
+    let found = wire.manifests.into_iter().filter(signs);
     Ok(found.take(MAX_REFERRERS).map(Descriptor::from).collect())
 }
 
@@ -194,6 +213,35 @@ mod tests {
         assert_eq!(stored.content, expected);
         let changed = signature(layer, b"x".to_vec(), "here".into());
         assert!(matches!(changed, Err(Error::Mismatch { .. })));
+    }
+
+    #[test]
+    fn bundles_that_sign_are_found_and_those_that_state_something_else_are_not() {
+        let layer =
+            format!(r#"{{"mediaType":"{BUNDLE}.v0.3+json","digest":"sha256:{HEX}","size":0}}"#);
+        let entry =
+            format!(r#""artifactType":"{BUNDLE}.v0.3+json","digest":"sha256:{HEX}","size":0"#);
+        for (kind, found) in [
+            (String::new(), 1),
+            (
+                format!(r#","annotations":{{"{BUNDLE_KIND}":"{BUNDLE_SIGNATURE}"}}"#),
+                1,
+            ),
+            (
+                format!(r#","annotations":{{"{BUNDLE_KIND}":"https://slsa.dev/provenance/v1"}}"#),
+                0,
+            ),
+        ] {
+            let text = format!(r#"{{"layers":[{layer}]{kind}}}"#);
+            let parsed = Attachment::parse(text.as_bytes(), "here").unwrap();
+            assert_eq!(parsed.layers.len(), found, "{text}");
+            let text = format!(r#"{{"manifests":[{{{entry}{kind}}}]}}"#);
+            assert_eq!(
+                referrers(text.as_bytes(), "here").unwrap().len(),
+                found,
+                "{text}"
+            );
+        }
     }
 
     #[test]

@@ -159,6 +159,7 @@ impl<F: Files> ImageSource for OciLayout<F> {
 mod tests {
     use super::super::files::Directory;
     use super::*;
+    use crate::image::SignatureContent;
     use crate::image::vectors::{list, load, text};
 
     #[test]
@@ -212,6 +213,53 @@ mod tests {
         assert!(words(None).ends_with("name one of its tags behind the path: a, b"));
         assert!(words(Some("c")).contains("(which has a, b)"));
         assert!(open(&layout(&[]), None).is_err());
+    }
+
+    /// Attachments belong to an image by their tag or by their subject.
+    #[tokio::test]
+    async fn attachments_of_the_image_are_its_signatures() {
+        let image = Digest::of(b"image");
+        let other = Digest::of(b"other");
+        let attachment = |payload: &str, subject: Option<Digest>| {
+            let layer = serde_json::json!({
+                "mediaType": "application/vnd.dev.cosign.simplesigning.v1+json",
+                "digest": Digest::of(payload.as_bytes()), "size": payload.len(),
+            });
+            let subject = subject.map(|digest| serde_json::json!({"digest": digest, "size": 5}));
+            serde_json::json!({"layers": [layer], "subject": subject}).to_string()
+        };
+        let tag = attachments::signature_tag(&image);
+        let tag_of_other = attachments::signature_tag(&other);
+        let manifests = [
+            (&*tag, attachment("by tag", None)),
+            ("", attachment("by subject", Some(image))),
+            ("", attachment("of another", Some(other))),
+            (&*tag_of_other, attachment("of another, too", None)),
+        ];
+        let entries = manifests.iter().map(|(tag, text)| {
+            let size = i64::try_from(text.len()).unwrap();
+            (*tag, TYPE, Digest::of(text.as_bytes()), size)
+        });
+        let entries: Vec<_> = [("a", TYPE, image, 5)].into_iter().chain(entries).collect();
+        let temp = layout(&entries);
+        let payloads = ["by tag", "by subject"].map(str::to_owned);
+        let blobs = manifests.iter().map(|(_, text)| text).chain(&payloads);
+        for blob in blobs {
+            let path = blob_path(&Digest::of(blob.as_bytes()));
+            std::fs::write(temp.path().join(path), blob).unwrap();
+        }
+        let found = open(&temp, Some("a")).unwrap().signatures(&[image]).await;
+        let payload = |signature: StoredSignature| match signature.content {
+            SignatureContent::Attachment { payload, .. } => String::from_utf8(payload).unwrap(),
+            SignatureContent::File(_) => panic!("a file"),
+        };
+        let found: Vec<_> = found.unwrap().into_iter().map(payload).collect();
+        assert_eq!(found, payloads);
+        // One that was changed is no signature, and no reason to believe the others.
+        let path = blob_path(&Digest::of(b"by subject"));
+        std::fs::write(temp.path().join(path), "by Subject").unwrap();
+        let found = open(&temp, Some("a")).unwrap().signatures(&[image]).await;
+        assert!(matches!(found, Err(Error::Mismatch { .. })), "{found:?}");
     }
 
     #[test]

@@ -90,6 +90,11 @@ impl Case<'_> {
         steps.push(Step::note(2, root.words()));
         self.any(&requirement.identity, steps, |signature| match signature {
             Signature::SimpleSigning(_) => Err("it is a GPG signature".into()),
+            Signature::Sigstore(attachment) if attachment.is_bundle() => Err(
+                "it is a bundle, as cosign 3 writes them, and does not say for which name the image \
+                 was signed; `cosign sign --new-bundle-format=false --use-signing-config=false` does"
+                    .into(),
+            ),
             Signature::Sigstore(attachment) if !attachment.is_signature() => {
                 let kind = &attachment.media_type;
                 Err(format!("it is no signature but {kind:?}"))

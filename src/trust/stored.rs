@@ -11,6 +11,8 @@ use crate::image::SignatureContent;
 
 /// Media type of the layers of an attachment that are signatures.
 pub(super) const SIGSTORE_MEDIA_TYPE: &str = "application/vnd.dev.cosign.simplesigning.v1+json";
+/// What the media types of sigstore bundles begin with.
+const BUNDLE_MEDIA_TYPE: &str = "application/vnd.dev.sigstore.bundle";
 
 /// One signature by its kind.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -45,7 +47,7 @@ impl Signature {
         }
     }
 
-    fn of_file(bytes: &[u8]) -> Result<Self, Problem> {
+    pub(super) fn of_file(bytes: &[u8]) -> Result<Self, Problem> {
         let Some((&first, rest)) = bytes.split_first() else {
             return Err("the signature is empty".into());
         };
@@ -98,6 +100,12 @@ impl Attachment {
             payload,
             annotations,
         })
+    }
+
+    /// Whether it is a bundle, whose statement has a digest and no name: no `signedIdentity` can hold
+    /// for it.
+    pub(super) fn is_bundle(&self) -> bool {
+        self.media_type.starts_with(BUNDLE_MEDIA_TYPE)
     }
 
     /// Whether it is a signature at all.

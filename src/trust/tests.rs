@@ -188,6 +188,82 @@ fn signed_images_are_judged_by_what_applies_to_them() {
     );
 }
 
+/// Whichever transport, and however far the scope is from the image's own name.
+#[test]
+fn whatever_accepts_anything_is_no_signature() {
+    let temp = tempfile::tempdir().unwrap();
+    let root = temp.path().canonicalize().unwrap();
+    let root = root.to_str().unwrap();
+    let (registry, tagged) = (
+        "docker://reg.example.org:5000/ns/os:1",
+        format!("oci:{root}:1"),
+    );
+    for (image, transport, scope) in [
+        (registry, "docker", "reg.example.org:5000/ns/os:1"),
+        (registry, "docker", "reg.example.org:5000/ns/os"),
+        (registry, "docker", "reg.example.org:5000/ns"),
+        (registry, "docker", "reg.example.org:5000"),
+        (registry, "docker", "*.example.org"),
+        (registry, "docker", "*.org"),
+        (registry, "docker", ""),
+        (&*tagged, "oci", root),
+        (&*tagged, "oci", "/tmp"),
+        (&*tagged, "oci", ""),
+        (&*format!("oci-archive:{root}"), "oci-archive", root),
+        (&*format!("dir:{root}"), "dir", root),
+        ("docker-archive:/x.tar", "docker-archive", ""),
+        ("containers-storage:localhost/a", "containers-storage", ""),
+        ("docker-daemon:a:1", "docker-daemon", ""),
+    ] {
+        if scope == "/tmp" && !root.starts_with("/tmp/") {
+            continue;
+        }
+        for default in [REJECT, GPG] {
+            let policy = format!(
+                r#"{{"default":[{default}],"transports":{{"{transport}":{{"{scope}":[{ACCEPT},{ACCEPT}]}}}}}}"#
+            );
+            let of = |kind: &str| verdict(&format!("{kind}:{image}"), Some(&policy));
+            let accepted = of("ostree-unverified-image");
+            let words = accepted.unwrap_or_else(|error| panic!("{image} {scope}: {error}"));
+            assert!(words.starts_with("FILE accepts anything for "), "{words}");
+            let refused = of("ostree-image-signed").unwrap_err();
+            let reason = format!("a signed image is asked for, but {words}");
+            assert!(refused.ends_with(&reason), "{image} {scope}: {refused}");
+        }
+    }
+}
+
+/// Bundles are found, but nothing in them says for which name they are.
+#[test]
+fn bundles_are_refused_in_words_that_help() {
+    let Some((folder, _)) = load("signatures") else {
+        return;
+    };
+    let temp = tempfile::tempdir().unwrap();
+    let file = temp.path().join("policy.json");
+    let key = folder.canonicalize().unwrap().join("cosign.pub");
+    let rule = serde_json::json!({"type": "sigstoreSigned", "keyPath": key});
+    std::fs::write(&file, serde_json::json!({"default": [rule]}).to_string()).unwrap();
+    let paths = PolicyPaths {
+        explicit: Some(file),
+        ..PolicyPaths::default()
+    };
+    let bundle = StoredSignature {
+        place: "a referrer".into(),
+        content: SignatureContent::Attachment {
+            media_type: "application/vnd.dev.sigstore.bundle.v0.3+json".into(),
+            payload: b"{}".to_vec(),
+            annotations: std::collections::BTreeMap::new(),
+        },
+    };
+    let image = OstreeImageReference::from_user("quay.io/a/b:1").unwrap();
+    let ruling = Ruling::of(subject(image), &paths).unwrap();
+    let denied = ruling.judge(&[bundle], 0).verdict.unwrap_err().to_string();
+    let words = "the only one is not accepted: a referrer: it is a bundle, as cosign 3 writes them, and \
+                 does not say for which name the image was signed; `cosign sign --new-bundle-format=false";
+    assert!(denied.contains(words), "{denied}");
+}
+
 /// Whoever follows a remote's signatures is not exempt from the policy.
 #[test]
 fn the_policy_applies_whatever_else_is_asked_for() {
