@@ -12,6 +12,7 @@ mod faults;
 mod health;
 mod kargs;
 mod not_applied;
+mod refused;
 mod scene;
 mod trial_host;
 mod trials;

@@ -3,108 +3,14 @@
 //! deployed before is as it was. Needs root.
 
 use std::fs;
-use std::path::PathBuf;
-use std::process::Output;
 
-use bowline::testing::registry::TestRegistry;
+use bowline::testing::registry::{Fault, TestRegistry};
 use bowline::testing::samples::stderr;
-use bowline::testing::{Image, ScratchSysroot};
 use serde_json::json;
 
-use crate::scene::{Gpg, Scene, os};
-
-/// A host that follows a signed image, and the key.
-struct Host {
-    scene: Scene,
-    gpg: Gpg,
-    key: String,
-    sysroot: ScratchSysroot,
-    first: Image,
-}
-
-impl Host {
-    #[allow(clippy::print_stderr, reason = "a test that cannot run says why")]
-    fn new() -> Option<Self> {
-        if !rustix::process::geteuid().is_root() {
-            eprintln!("skipped: needs root");
-            return None;
-        }
-        let scene = Scene::new(&["gpg", "ostree"])?;
-        let gpg = Gpg::new(&scene.path("gnupg"));
-        let key = gpg.key("os@example.org", "never", &[]);
-        gpg.export("os@example.org", &scene.path("os.gpg"));
-        let rule = json!({
-            "type": "signedBy", "keyType": "GPGKeys", "keyPath": scene.path("os.gpg"),
-        });
-        scene.policy(&json!([rule]));
-        let host = Self {
-            scene,
-            gpg,
-            key,
-            sysroot: ScratchSysroot::new().unwrap(),
-            first: os("1"),
-        };
-        host.scene.push(&host.first, "1", &[]);
-        host.sign(&host.first, &host.scene.name("1"));
-        let output = host.run(&["rebase", &host.scene.signed("1")]);
-        assert!(output.status.success(), "{}", stderr(&output));
-        Some(host)
-    }
-
-    fn sign(&self, image: &Image, name: &str) {
-        let digest = image.digest().to_string();
-        let signature = self.gpg.sign(&self.key, name, &digest, &[]);
-        self.scene.lay(&digest, &[signature]);
-    }
-
-    fn run(&self, args: &[&str]) -> Output {
-        let sysroot = self.sysroot.path().to_str().unwrap();
-        self.scene.run(&[&["--sysroot", sysroot], args].concat())
-    }
-
-    fn repo(&self) -> PathBuf {
-        self.sysroot.path().join("ostree/repo")
-    }
-
-    /// Boot entries, deployments and images.
-    fn state(&self) -> (Vec<String>, String, String) {
-        let entries = fs::read_dir(self.sysroot.path().join("boot/loader/entries")).unwrap();
-        let read = |entry: std::io::Result<fs::DirEntry>| {
-            fs::read_to_string(entry.unwrap().path()).unwrap()
-        };
-        let mut entries: Vec<_> = entries.map(read).collect();
-        entries.sort();
-        let text = |args: &[&str]| String::from_utf8(self.run(args).stdout).unwrap();
-        (
-            entries,
-            text(&["status", "--json"]),
-            text(&["image", "list"]),
-        )
-    }
-
-    /// Upgrades, or follows another image; that must be refused for a reason with these words.
-    fn refuses(&self, args: &[&str], words: &str) {
-        let before = self.state();
-        let output = self.run(args);
-        let text = stderr(&output);
-        assert_eq!(output.status.code(), Some(4), "{args:?}: {text}");
-        let told = text.split_whitespace().collect::<Vec<_>>().join(" ");
-        assert!(told.contains(words), "{words:?} is not in: {told}");
-        assert_eq!(self.state(), before, "{args:?}");
-    }
-
-    fn upgrades(&self) {
-        let output = self.run(&["upgrade"]);
-        assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
-    }
-
-    /// Offers the second version under the followed tag.
-    fn second(&self) -> Image {
-        let second = os("2");
-        self.scene.push(&second, "1", &[]);
-        second
-    }
-}
+use crate::host::{Host, layered, ostree};
+use crate::remote::Signed;
+use crate::scene::os;
 
 #[test]
 fn signatures_of_other_images_are_worth_nothing() {
@@ -230,43 +136,155 @@ fn a_manifest_is_fetched_once() {
     assert_eq!(manifests.count(), 1, "{:?}", registry.requests());
 }
 
+/// The same where the registry shows something else under the tag as soon as it has been asked.
 #[test]
-fn what_was_changed_on_the_disk_is_not_deployed() {
+fn a_manifest_that_is_swapped_after_it_was_judged_is_not_used() {
     let Some(host) = Host::new() else { return };
-    // The second version shares files with the first.
-    let second = host.second();
-    host.sign(&second, &host.scene.name("1"));
-    let changed = largest_file(&host.repo());
-    let good = fs::read(&changed).unwrap();
-    let mut bad = good.clone();
-    *bad.last_mut().unwrap() ^= 1;
-    // In place: a deployment may have a hard link to it.
-    fs::write(&changed, &bad).unwrap();
-    let words = "in the repository was changed or damaged on the disk";
-    let output = host.run(&["upgrade"]);
-    let text = stderr(&output);
-    assert_eq!(output.status.code(), Some(4), "{text}");
-    let told = text.split_whitespace().collect::<Vec<_>>().join(" ");
-    assert!(told.contains(words), "{told}");
-    let status = host.run(&["status", "--json"]).stdout;
-    let status: serde_json::Value = serde_json::from_slice(&status).unwrap();
-    let deployed = &status["status"]["otherDeployments"];
-    assert_eq!(deployed.as_array().unwrap().len(), 1, "{status}");
-    assert_eq!(
-        deployed[0]["image"]["imageDigest"],
-        host.first.digest().to_string()
-    );
-    fs::write(&changed, &good).unwrap();
+    let registry = TestRegistry::start();
+    let (second, evil) = (os("2"), os("evil"));
+    for (image, directory) in [(&second, "good"), (&evil, "evil")] {
+        let layout = host.scene.path(directory);
+        image.write_layout(&layout, "1").unwrap();
+        registry.add_layout("ns/os", &layout).unwrap();
+    }
+    let good = format!("good/blobs/sha256/{}", second.digest().hex());
+    let good = fs::read_to_string(host.scene.path(&good)).unwrap();
+    registry.fault_times("/manifests/1", Fault::Status(200, good), 1);
+    let name = format!("{}/ns/os:1", registry.host());
+    host.sign(&second, &name);
+    let followed = format!("ostree-image-signed:docker://{name}");
+    let output = host.run(&["rebase", &followed]);
+    assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+    let digest = &host.next()["image"]["imageDigest"];
+    assert_eq!(*digest, second.digest().to_string());
+    host.refuses(&["upgrade"], "no signature was found");
+}
+
+#[test]
+fn keys_out_of_force_deploy_nothing() {
+    let Some(host) = Host::new() else { return };
+    let digest = host.second().digest().to_string();
+    let name = host.scene.name("1");
+    let sign = |key: &str, more: &[&str]| {
+        let signature = host.gpg.sign(key, &name, &digest, more);
+        host.scene.lay(&digest, &[signature]);
+    };
+    let then = ["--faked-system-time", "20200101T000000!"];
+    let stranger = host.gpg.key("stranger@x", "never", &[]);
+    sign(&stranger, &[]);
+    let unknown = format!("is by an unknown key, {}", &stranger[24..]);
+    host.refuses(&["upgrade"], &unknown);
+
+    let trust = |user: &str| host.gpg.export(user, &host.scene.path("os.gpg"));
+    let old = host.gpg.key("old@x", "10d", &then);
+    sign(&old, &then);
+    trust("old@x");
+    host.refuses(&["upgrade"], &format!("key {old} expired at 2020-01-1"));
+
+    let revoked = host.gpg.key("revoked@x", "never", &[]);
+    sign(&revoked, &[]);
+    let revocation = host
+        .gpg
+        .home
+        .join(format!("openpgp-revocs.d/{revoked}.rev"));
+    let text = fs::read_to_string(revocation)
+        .unwrap()
+        .replace("\n:---", "\n---");
+    let file = host.scene.write("revocation", &text).display().to_string();
+    host.gpg.run(&["--import", &file]);
+    trust("revoked@x");
+    host.refuses(&["upgrade"], &format!("key {revoked} is revoked"));
+
+    sign(&host.key, &[]);
+    trust("os@example.org");
     host.upgrades();
 }
 
-/// The largest file object of a repository.
-fn largest_file(repo: &std::path::Path) -> PathBuf {
-    let dirs = fs::read_dir(repo.join("objects")).unwrap();
-    let files = dirs.flat_map(|dir| fs::read_dir(dir.unwrap().path()).unwrap());
-    let files = files.map(|file| file.unwrap().path());
-    let objects = files.filter(|p| p.extension().is_some_and(|e| e == "file") && p.is_file());
-    objects
-        .max_by_key(|p| fs::symlink_metadata(p).unwrap().len())
-        .unwrap()
+/// That nobody can be asked for signatures is no reason to do without.
+#[test]
+fn places_of_signatures_that_fail_deploy_nothing() {
+    let Some(host) = Host::new() else { return };
+    let second = host.second();
+    let place = "config/containers/registries.d/all.yaml";
+    let good = fs::read_to_string(host.scene.path(place)).unwrap();
+    host.scene.write(place, "docker: [");
+    host.fails(2, &["upgrade"], "all.yaml cannot be used: ");
+    let server = TestRegistry::start();
+    server.fault("", Fault::Status(403, String::new()));
+    let lookaside = format!(
+        "default-docker:\n  lookaside: http://{}/sigs\n",
+        server.host()
+    );
+    host.scene.write(place, &lookaside);
+    host.fails(3, &["upgrade"], "/sigs/ns/os@sha256=");
+    host.scene.write(place, &good);
+    host.refuses(&["upgrade"], "no signature was found");
+    host.sign(&second, &host.scene.name("1"));
+    host.upgrades();
+}
+
+/// What came unverified does not become verified by being there.
+#[test]
+fn an_image_that_came_unverified_is_judged_when_it_is_to_be_signed() {
+    let Some(host) = Host::new() else { return };
+    let evil = os("evil");
+    host.scene.push(&evil, "1", &[]);
+    host.scene
+        .policy(&json!([{"type": "insecureAcceptAnything"}]));
+    let (unverified, signed) = (host.scene.name("1"), host.scene.signed("1"));
+    let output = host.run(&["rebase", &unverified]);
+    assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+    host.refuses(&["rebase", &signed], "a signed image is asked for, but");
+    host.require_gpg();
+    host.refuses(&["rebase", &signed], "no signature was found");
+    host.refuses(&["upgrade"], "no signature was found");
+    // Once it is signed, a deployment that says so takes its place.
+    host.sign(&evil, &unverified);
+    let output = host.run(&["rebase", &signed]);
+    assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+    let next = host.next();
+    assert_eq!(next["image"]["imageDigest"], evil.digest().to_string());
+    let status = String::from_utf8(host.run(&["status"]).stdout).unwrap();
+    let line = format!("Verified    gpg {} for {unverified}\n", host.key);
+    assert!(status.contains(&line), "{status}");
+}
+
+/// The base is here, verified, and the same; what lies on it is nobody's.
+#[test]
+fn layers_on_a_signed_base_that_is_here_are_not_deployed() {
+    let Some(host) = Host::new() else { return };
+    host.scene
+        .policy(&json!([{"type": "insecureAcceptAnything"}]));
+    let file = host.scene.path("os.gpg").display().to_string();
+    let import = format!("--gpg-import={file}");
+    ostree(
+        &host.repo(),
+        &["remote", "add", "os", "https://os.example", &import],
+    );
+    let signed = Signed::new("2");
+    signed.by_gpg(&host.gpg, &host.key);
+    let followed = format!("ostree-remote-image:os:docker://{}", host.scene.name("1"));
+    for chunked in [false, true] {
+        host.scene.push(&signed.image(chunked, ""), "1", &[]);
+        let output = host.run(&["rebase", &followed]);
+        assert!(
+            matches!(output.status.code(), Some(0)),
+            "{}",
+            stderr(&output)
+        );
+        let evil = signed.image(chunked, "file /usr/bin/evil 0 0 755 evil\\n");
+        host.scene.push(&evil, "1", &[]);
+        let words =
+            "vouches for the ostree commit inside, and nothing for the 1 layers on top of it";
+        host.refuses(&["upgrade"], words);
+        let unsigned = Signed::new("3").image(chunked, "");
+        host.scene.push(&unsigned, "1", &[]);
+        host.refuses(&["upgrade"], "it has no signature");
+    }
+    let evil = layered("4", "file /usr/bin/evil 0 0 755 evil\\n");
+    host.scene.push(&evil, "1", &[]);
+    host.refuses(
+        &["upgrade"],
+        "vouches for the ostree commit inside, and nothing for",
+    );
 }

@@ -4,8 +4,7 @@ use std::fs;
 
 use serde_json::{Value, json};
 
-use crate::daemon::run;
-use crate::scene::{Gpg, Scene, os};
+use crate::scene::{Gpg, Scene, dir_image, os};
 
 fn requirement(scene: &Scene, keys: &str) -> Value {
     json!([{"type": "signedBy", "keyType": "GPGKeys", "keyPath": scene.path(keys)}])
@@ -144,25 +143,17 @@ fn a_directory_has_its_signatures_beside_the_manifest() {
     let gpg = Gpg::new(&scene.path("gnupg"));
     let key = gpg.key("os@x", "never", &[]);
     gpg.export("os@x", &scene.path("os.gpg"));
-    let layout = scene.path("layout");
-    os("1").write_layout(&layout, "1").unwrap();
-    let dir = scene.path("image");
-    let (from, to) = (
-        format!("oci:{}:1", layout.display()),
-        format!("dir:{}", dir.display()),
-    );
-    run("skopeo", &["--insecure-policy", "copy", "-q", &from, &to]);
-    let manifest = fs::read(dir.join("manifest.json")).unwrap();
-    let digest = bowline::image::Digest::of(&manifest).to_string();
+    let (image, digest) = dir_image(&scene, &os("1"));
+    let digest = digest.to_string();
     fs::write(
-        dir.join("signature-1"),
+        scene.path("image/signature-1"),
         gpg.sign(&key, "quay.io/a:1", &digest, &[]),
     )
     .unwrap();
     let mut rule = requirement(&scene, "os.gpg");
     scene.policy(&rule);
     // Only a policy that names the identity itself can match an image without a name.
-    let signed = format!("ostree-image-signed:{to}");
+    let signed = format!("ostree-image-signed:{image}");
     scene.refused(&signed, "but must be for the image's exact name");
     rule[0]["signedIdentity"] = json!({"type": "exactRepository", "dockerRepository": "quay.io/a"});
     scene.policy(&rule);

@@ -3,13 +3,17 @@
 //! to. Where a program is missing the tests say so. Tests that deploy need root.
 
 mod attacks;
+mod certificates;
 #[path = "../registry/daemon.rs"]
 #[allow(
     dead_code,
     reason = "shared with the tests of registries, which use more of it"
 )]
 mod daemon;
+mod disk;
 mod gpg;
+mod host;
+mod journal;
 mod remote;
 mod scene;
 mod sigstore;

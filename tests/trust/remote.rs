@@ -11,13 +11,13 @@ use serde_json::json;
 use crate::scene::{Gpg, Scene};
 
 /// A commit of a version that was signed, and what image it becomes.
-struct Signed {
+pub struct Signed {
     fixture: Fixture,
     commit: String,
 }
 
 impl Signed {
-    fn new(version: &str) -> Self {
+    pub fn new(version: &str) -> Self {
         let fixture = Fixture::new().unwrap();
         let mut options = CommitOptions::default();
         options.metadata[0].1 = version.into();
@@ -25,7 +25,7 @@ impl Signed {
         Self { fixture, commit }
     }
 
-    fn by_gpg(&self, gpg: &Gpg, key: &str) {
+    pub fn by_gpg(&self, gpg: &Gpg, key: &str) {
         let repo = format!("--repo={}", self.fixture.path().display());
         let home = format!("--gpg-homedir={}", gpg.home.display());
         let mut command = Command::new("ostree");
@@ -33,7 +33,7 @@ impl Signed {
         stdout(&mut command).unwrap();
     }
 
-    fn image(&self, chunked: bool, derived: &str) -> Image {
+    pub fn image(&self, chunked: bool, derived: &str) -> Image {
         let how = match chunked {
             true => Encapsulation::chunked(),
             false => Encapsulation::default(),

@@ -5,6 +5,9 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD;
+use bowline::image::Digest;
 use bowline::testing::samples::{stderr, stdout};
 use bowline::testing::{Fixture, Image, samples};
 use serde_json::{Value, json};
@@ -131,6 +134,27 @@ impl Scene {
 /// A bootable image of a version.
 pub fn os(version: &str) -> Image {
     samples::os_image(version, "").unwrap()
+}
+
+/// An image as a directory of the transport `dir:`; its name and the digest of its manifest go out.
+pub fn dir_image(scene: &Scene, image: &Image) -> (String, Digest) {
+    let (layout, dir) = (scene.path("layout"), scene.path("image"));
+    image.write_layout(&layout, "1").unwrap();
+    let from = format!("oci:{}:1", layout.display());
+    let to = format!("dir:{}", dir.display());
+    run("skopeo", &["--insecure-policy", "copy", "-q", &from, &to]);
+    let manifest = fs::read(dir.join("manifest.json")).unwrap();
+    (to, Digest::of(&manifest))
+}
+
+/// A signature file with a sigstore signature.
+pub fn sigstore_file(payload: &str, annotations: &Value) -> String {
+    let stored = json!({
+        "mimeType": "application/vnd.dev.cosign.simplesigning.v1+json",
+        "payload": BASE64_STANDARD.encode(payload),
+        "annotations": annotations,
+    });
+    format!("\0sigstore-json\n{stored}")
 }
 
 /// Keys of GPG in a directory of their own.

@@ -3,14 +3,17 @@
 use std::fs;
 use std::process::Command;
 
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD;
+use bowline::testing::Image;
 use serde_json::{Value, json};
 
-use crate::daemon::{missing, run};
-use crate::scene::{Scene, os};
+use crate::daemon::run;
+use crate::scene::{Scene, dir_image, os, sigstore_file};
 
 /// A key pair as cosign and skopeo have it, made by cosign or taken from a fixture; the path of the
 /// private key goes out.
-fn key_pair(scene: &Scene, name: &str) -> String {
+pub fn key_pair(scene: &Scene, name: &str) -> String {
     let prefix = scene.path(name).display().to_string();
     let mut command = Command::new("cosign");
     let make = ["generate-key-pair", "--output-key-prefix", &prefix];
@@ -28,12 +31,24 @@ fn requirement(scene: &Scene, key: &str, identity: &str) -> Value {
     }])
 }
 
-fn cosign(key: &str, image: &str, more: &[&str]) {
+/// An image in the registry, and the path of a key.
+fn pushed() -> Option<(Scene, String, Image)> {
+    let scene = Scene::new(&["cosign"])?;
+    let key = key_pair(&scene, "key");
+    let image = os("1");
+    scene.push(&image, "1", &[]);
+    Some((scene, key, image))
+}
+
+/// Signs an image, without a transparency log; `more` are further options.
+pub fn cosign(key: &str, image: &str, more: &[&str]) {
     let base = ["sign", "--key", key, "--tlog-upload=false", "--yes"];
     let insecure = ["--allow-insecure-registry", "--allow-http-registry"];
     let mut command = Command::new("cosign");
     command.args(base).args(insecure).args(more).arg(image);
-    let output = command.env("COSIGN_PASSWORD", "").output().unwrap();
+    // Without the latter it knows of no referrers.
+    let password = [("COSIGN_PASSWORD", ""), ("COSIGN_EXPERIMENTAL", "1")];
+    let output = command.envs(password).output().unwrap();
     let words = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{words}");
 }
@@ -106,12 +121,9 @@ fn what_skopeo_signs_is_accepted_and_what_is_not_signed_is_refused() {
 
 #[test]
 fn cosign_signs_repositories_and_what_it_is_told_to() {
-    let Some(scene) = Scene::new(&["cosign"]) else {
+    let Some((scene, key, image)) = pushed() else {
         return;
     };
-    let key = key_pair(&scene, "key");
-    let image = os("1");
-    scene.push(&image, "1", &[]);
     let by_digest = format!("{}/ns/os@{}", scene.daemon.host, image.digest());
     cosign(&key, &by_digest, &[]);
     scene.policy(&requirement(&scene, "key", "matchExact"));
@@ -147,28 +159,11 @@ fn cosign_signs_repositories_and_what_it_is_told_to() {
 
 #[test]
 fn signatures_may_be_referrers_by_tag() {
-    let Some(scene) = Scene::new(&["cosign"]) else {
+    let Some((scene, key, image)) = pushed() else {
         return;
     };
-    let key = key_pair(&scene, "key");
-    let image = os("1");
-    scene.push(&image, "1", &[]);
     let by_digest = format!("{}/ns/os@{}", scene.daemon.host, image.digest());
-    let base = ["sign", "--key", &key, "--tlog-upload=false", "--yes"];
-    let mut command = Command::new("cosign");
-    command
-        .args(base)
-        .args(["--registry-referrers-mode=oci-1-1"]);
-    command.args([
-        "--allow-insecure-registry",
-        "--allow-http-registry",
-        &by_digest,
-    ]);
-    command
-        .env("COSIGN_PASSWORD", "")
-        .env("COSIGN_EXPERIMENTAL", "1");
-    let output = command.output().unwrap();
-    assert!(output.status.success(), "{output:?}");
+    cosign(&key, &by_digest, &["--registry-referrers-mode=oci-1-1"]);
     let hex = image.digest().hex();
     let storage = scene.path("storage/docker/registry/v2/repositories/ns/os/_manifests/tags");
     let tags: Vec<_> = fs::read_dir(storage)
@@ -184,88 +179,112 @@ fn signatures_may_be_referrers_by_tag() {
     scene.image(&["pull", &scene.signed("1")]);
 }
 
+/// As somebody does who carries image and signature to a host without a network.
+#[test]
+fn layouts_have_signatures_beside_the_image() {
+    let Some((scene, key, image)) = pushed() else {
+        return;
+    };
+    let name = format!("{}/ns/os", scene.daemon.host);
+    cosign(&key, &format!("{name}@{}", image.digest()), &[]);
+    let tag = format!("sha256-{}.sig", image.digest().hex());
+    let copy = |tag: &str, to: &str| {
+        let (from, to) = (format!("docker://{name}:{tag}"), format!("oci:{to}:{tag}"));
+        let options = ["--insecure-policy", "copy", "--preserve-digests", "-q"];
+        let places = ["--src-tls-verify=false", &*from, &*to];
+        run("skopeo", &[&options[..], &places].concat());
+    };
+    let carried = scene.path("carried").display().to_string();
+    copy("1", &carried);
+    let mut rule = requirement(&scene, "key", "exactRepository");
+    rule[0]["signedIdentity"]["dockerRepository"] = name.clone().into();
+    scene.policy(&rule);
+    let signed = format!("ostree-image-signed:oci:{carried}:1");
+    scene.refused(&signed, "no signature was found");
+    copy(&tag, &carried);
+    scene.image(&["pull", &signed]);
+    let by = &scene.inspect(&format!("oci:{carried}:1"))["verified"][0];
+    assert_eq!(by["identity"], name);
+    // Archives are the same in one file.
+    let archive = scene.path("carried.tar").display().to_string();
+    run("tar", &["-C", &carried, "-cf", &archive, "."]);
+    scene.image(&[
+        "pull",
+        &format!("ostree-image-signed:oci-archive:{archive}:1"),
+    ]);
+    // An image without a name has none that a signature could be for.
+    scene.policy(&requirement(&scene, "key", "matchRepository"));
+    scene.refused(&signed, "but must be for the image's repository");
+}
+
 /// Keys of other kinds than cosign makes, over signatures in a directory.
 #[test]
 fn keys_of_several_kinds_verify() {
-    if missing(&["openssl", "skopeo", "docker-registry"]) {
+    let Some(scene) = Scene::new(&["openssl"]) else {
         return;
-    }
-    let scene = Scene::new(&["openssl"]).unwrap();
-    let image = os("1");
-    let layout = scene.path("layout");
-    image.write_layout(&layout, "1").unwrap();
-    let dir = scene.path("image");
-    let (from, to) = (
-        format!("oci:{}:1", layout.display()),
-        format!("dir:{}", dir.display()),
-    );
-    run("skopeo", &["--insecure-policy", "copy", "-q", &from, &to]);
-    let manifest = fs::read(dir.join("manifest.json")).unwrap();
+    };
+    let (image, digest) = dir_image(&scene, &os("1"));
     let claim = json!({
         "critical": {
             "identity": {"docker-reference": "quay.io/a:1"},
-            "image": {"docker-manifest-digest": bowline::image::Digest::of(&manifest)},
+            "image": {"docker-manifest-digest": digest},
             "type": "cosign container image signature",
         },
         "optional": null,
     });
-    let payload = scene.write("payload", &claim.to_string());
-    let (payload_path, signature) = (payload.display().to_string(), scene.path("signature"));
-    let signature_path = signature.display().to_string();
-    for (kind, options) in [
-        ("ec", &["-pkeyopt", "ec_paramgen_curve:P-256"][..]),
-        ("ec", &["-pkeyopt", "ec_paramgen_curve:P-384"]),
-        ("ec", &["-pkeyopt", "ec_paramgen_curve:P-521"]),
-        ("rsa", &["-pkeyopt", "rsa_keygen_bits:2048"]),
-        ("ed25519", &[]),
+    let payload = scene
+        .write("payload", &claim.to_string())
+        .display()
+        .to_string();
+    let path = |name: &str| scene.path(name).display().to_string();
+    let (key, public, signature) = (path("k"), path("k.pub"), path("signature"));
+    for (kind, options, hash) in [
+        (
+            "ec",
+            &["-pkeyopt", "ec_paramgen_curve:P-256"][..],
+            &["-digest", "sha256"][..],
+        ),
+        (
+            "ec",
+            &["-pkeyopt", "ec_paramgen_curve:P-384"],
+            &["-digest", "sha256"],
+        ),
+        (
+            "ec",
+            &["-pkeyopt", "ec_paramgen_curve:P-521"],
+            &["-digest", "sha256"],
+        ),
+        (
+            "rsa",
+            &["-pkeyopt", "rsa_keygen_bits:2048"],
+            &["-digest", "sha256"],
+        ),
+        ("ed25519", &[], &[]),
     ] {
-        let (key, public) = (scene.path("k").display().to_string(), scene.path("k.pub"));
-        let public_path = public.display().to_string();
         let make = ["genpkey", "-algorithm", kind, "-out", &key];
         run("openssl", &[&make[..], options].concat());
         run(
             "openssl",
-            &["pkey", "-in", &key, "-pubout", "-out", &public_path],
+            &["pkey", "-in", &key, "-pubout", "-out", &public],
         );
         let sign = [
-            "pkeyutl",
-            "-sign",
-            "-inkey",
-            &key,
-            "-rawin",
-            "-in",
-            &payload_path,
+            "pkeyutl", "-sign", "-inkey", &key, "-rawin", "-in", &payload,
         ];
-        let digest: &[&str] = if kind == "ed25519" {
-            &[]
-        } else {
-            &["-digest", "sha256"]
-        };
         run(
             "openssl",
-            &[&sign[..], digest, &["-out", &signature_path]].concat(),
+            &[&sign[..], hash, &["-out", &signature]].concat(),
         );
-        use base64::Engine as _;
-        let base64 = |bytes: &[u8]| base64::prelude::BASE64_STANDARD.encode(bytes);
-        let stored = json!({
-            "mimeType": "application/vnd.dev.cosign.simplesigning.v1+json",
-            "payload": base64(claim.to_string().as_bytes()),
-            "annotations": {
-                "dev.cosignproject.cosign/signature": base64(&fs::read(&signature).unwrap()),
-            },
-        });
-        fs::write(
-            dir.join("signature-1"),
-            format!("\0sigstore-json\n{stored}"),
-        )
-        .unwrap();
+        let signed = BASE64_STANDARD.encode(fs::read(&signature).unwrap());
+        let annotations = json!({"dev.cosignproject.cosign/signature": signed});
+        let file = sigstore_file(&claim.to_string(), &annotations);
+        fs::write(scene.path("image/signature-1"), file).unwrap();
         let identity = json!({"type": "exactReference", "dockerReference": "quay.io/a:1"});
         let mut rule = json!({"type": "sigstoreSigned", "signedIdentity": identity});
-        rule["keyPath"] = public_path.into();
+        rule["keyPath"] = public.clone().into();
         scene.policy(&json!([rule]));
-        scene.image(&["pull", &format!("ostree-image-signed:{to}")]);
+        scene.image(&["pull", &format!("ostree-image-signed:{image}")]);
         rule["signedIdentity"]["dockerReference"] = "quay.io/a:2".into();
         scene.policy(&json!([rule]));
-        scene.refused(&to, "but must be for exactly quay.io/a:2");
+        scene.refused(&image, "but must be for exactly quay.io/a:2");
     }
 }
