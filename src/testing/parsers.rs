@@ -9,7 +9,7 @@ use crate::boot::{Grubenv, kargs_d};
 use crate::image::{ImageConfig, ImageReference, ManifestOrIndex, OstreeImageReference};
 use crate::sysroot::Origin;
 use crate::trust::Policy;
-use crate::{pull, repo, transport};
+use crate::{pull, repo, transport, trust};
 
 /// A parser that can be given anything.
 #[derive(Debug, Clone, Copy)]
@@ -28,7 +28,9 @@ macro_rules! parsers {
 
 /// All of them.
 pub const ALL: &[Parser] = parsers! {
+    attachments = transport::probe::attachments,
     boot_entry = boot_entry,
+    certificate = trust::probe::certificate,
     challenge = transport::probe::challenge,
     credentials = transport::probe::credentials,
     grubenv = grubenv,
@@ -38,9 +40,14 @@ pub const ALL: &[Parser] = parsers! {
     manifest = manifest,
     multipart = transport::probe::multipart,
     objects = repo::probe::objects,
+    openpgp = trust::probe::openpgp,
     origin = origin,
     policy = policy,
+    promise = trust::probe::promise,
     registries_conf = transport::probe::registries_conf,
+    registries_d = transport::probe::registries_d,
+    signature = trust::probe::signature,
+    signature_payload = trust::probe::payload,
     table_of_contents = pull::probe::table_of_contents,
     tar_split = pull::probe::tar_split,
     tar_stream = repo::probe::tar_stream,

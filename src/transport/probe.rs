@@ -3,11 +3,22 @@
 
 use reqwest::header::{HeaderMap, HeaderValue, WWW_AUTHENTICATE};
 
-use super::{auth, helper, registries_conf, registry};
+use super::{attachments, auth, helper, registries_conf, registries_d, registry};
 
 /// A registries.conf.
 pub fn registries_conf(data: &[u8]) {
     registries_conf::probe(data);
+}
+
+/// A file of registries.d.
+pub fn registries_d(data: &[u8]) {
+    registries_d::probe(data);
+}
+
+/// A manifest with signatures, and a list of what refers to an image.
+pub fn attachments(data: &[u8]) {
+    drop(attachments::Attachment::parse(data, "here"));
+    drop(attachments::referrers(data, "here"));
 }
 
 /// A credentials file, and the answer of a credential helper.

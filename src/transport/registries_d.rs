@@ -28,6 +28,13 @@ struct File {
     docker: Option<BTreeMap<String, Option<Namespace>>>,
 }
 
+impl File {
+    fn parse(bytes: &[u8]) -> Result<Self, serde_yaml_ng::Error> {
+        let file: Option<Self> = serde_yaml_ng::from_slice(bytes)?;
+        Ok(file.unwrap_or_default())
+    }
+}
+
 /// The merged configuration.
 #[derive(Debug, Default)]
 pub(super) struct RegistriesD {
@@ -72,9 +79,7 @@ impl RegistriesD {
             return Ok(());
         };
         let bad = |why: String| Error::Config(format!("{} cannot be used: {why}", path.display()));
-        let file: Option<File> =
-            serde_yaml_ng::from_slice(&bytes).map_err(|e| bad(e.to_string()))?;
-        let file = file.unwrap_or_default();
+        let file = File::parse(&bytes).map_err(|e| bad(e.to_string()))?;
         if let Some(default) = file.default_docker {
             if let Some(other) = has_default.replace(path.to_owned()) {
                 let other = other.display();
@@ -161,6 +166,26 @@ pub(super) fn signature_path(
     number: usize,
 ) -> String {
     format!("{repository}@sha256={}/signature-{number}", digest.hex())
+}
+
+/// Reads a file and asks it about a name.
+#[cfg(feature = "testing")]
+pub(super) fn probe(data: &[u8]) {
+    let Ok(file) = File::parse(data) else {
+        return;
+    };
+    let docker = file.docker.unwrap_or_default().into_iter();
+    let merged = RegistriesD {
+        default: file.default_docker.unwrap_or_default(),
+        docker: docker
+            .map(|(name, n)| (name, n.unwrap_or_default()))
+            .collect(),
+        ..RegistriesD::default()
+    };
+    if let Ok(name) = "quay.example/ns/os:1".parse() {
+        // Whatever is said is an answer.
+        drop((merged.lookaside(&name), merged.attachments(&name)));
+    }
 }
 
 #[cfg(test)]

@@ -225,6 +225,29 @@ impl Verified {
     }
 }
 
+/// Reads certificates as authorities, as what leads to them and as a signer's.
+#[cfg(feature = "testing")]
+pub(super) fn probe(data: &[u8]) {
+    let presented = Presented {
+        leaf: data,
+        chain: Some(data),
+    };
+    // What they find is looked at by the tests; here only that they end.
+    if let Ok(authorities) = Authorities::parse(data, Some(data)) {
+        drop(authorities.verify(presented, 1_700_000_000));
+    }
+    let der = pem::only(data, "it").map_or_else(|_| data.to_vec(), |block| block.der);
+    if let Ok(certificate) = Certificate::from_der(&der) {
+        let leaf = Verified { certificate, der };
+        drop((
+            leaf.issuer(),
+            leaf.emails(),
+            leaf.key(),
+            leaf.require_hostname("a.example"),
+        ));
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use std::path::Path;

@@ -12,6 +12,8 @@ mod named;
 pub mod openpgp;
 mod pem;
 mod policy;
+#[cfg(feature = "testing")]
+pub mod probe;
 mod public_key;
 mod rekor;
 mod requirement;

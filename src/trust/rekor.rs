@@ -118,6 +118,24 @@ fn check_signature(mut signature: Object, seen: &Seen<'_>) -> Result<(), Problem
     }
 }
 
+/// Reads a promise, and its entry as if the log had signed it.
+#[cfg(feature = "testing")]
+pub(super) fn probe(data: &[u8]) {
+    let seen = Seen {
+        signer: b"key",
+        signature: "",
+        payload: b"",
+    };
+    let Ok((entry, _)) = parse_set(data) else {
+        return;
+    };
+    let body = Json::parse(&entry.body)
+        .ok()
+        .and_then(|json| json.object().ok());
+    // Whatever is found in it is an answer.
+    drop(body.map(|body| check_body(body, &seen)));
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
