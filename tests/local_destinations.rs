@@ -205,6 +205,11 @@ async fn of_several_images_one_is_copied_or_all() {
         let again = format!("dir:{}", at("again-dir"));
         assert_eq!(copied(&to, &again, s390x).await.unwrap(), other.digest());
     }
+    // Such an archive has room for one image.
+    let docker = format!("docker-archive:{}", at("docker.tar"));
+    let error = copied(&from, &docker, Selection::All).await;
+    assert!(matches!(error, Err(Error::Config(_))), "{error:?}");
+    assert!(!temp.path().join("docker.tar").exists());
     let riscv = Selection::Arch("riscv64".into());
     let error = copied(&from, &format!("dir:{}", at("none")), riscv).await;
     assert!(matches!(error, Err(Error::Manifest { .. })), "{error:?}");
@@ -243,7 +248,8 @@ async fn directories_of_others_are_refused_untouched() {
         format!("oci:{}:x", text(temp.path())),
         format!("dir:{}", text(temp.path())),
         format!("oci-archive:{}:x", text(temp.path())),
-        format!("docker-archive:{}/a.tar", text(temp.path())),
+        format!("docker-archive:{}:a/b:1", text(temp.path())),
+        format!("docker-daemon:{}", "a:1"),
     ] {
         let error = Destination::open(&to.parse().unwrap(), &PushOptions::default()).await;
         let error = error.unwrap_err();

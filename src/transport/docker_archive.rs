@@ -17,6 +17,8 @@ use crate::image::{Descriptor, Digest, ImageConfig, RegistryName};
 const MANIFEST: &str = "application/vnd.docker.distribution.manifest.v2+json";
 const CONFIG: &str = "application/vnd.docker.container.image.v1+json";
 const LAYER: &str = "application/vnd.docker.image.rootfs.diff.tar";
+const GZIP_MAGIC: [u8; 2] = [0x1f, 0x8b];
+const ZSTD_MAGIC: [u8; 4] = [0x28, 0xb5, 0x2f, 0xfd];
 
 /// One image of an archive, as `manifest.json` describes it.
 #[derive(Debug, Deserialize)]
@@ -140,20 +142,24 @@ fn whole_name(text: &str) -> Option<RegistryName> {
 fn plain_size(files: &impl Files, name: &str) -> Result<i64, Error> {
     let file = files.open(name)?;
     let size = i64::try_from(file.size).unwrap_or(-1);
-    let (_, compressed) = start(file.reader).map_err(|source| Error::Io {
+    let (_, compressed) = plain(file.reader).map_err(|source| Error::Io {
         place: format!("{}/{name}", files.place()),
         source,
     })?;
     Ok(if compressed { -1 } else { size })
 }
 
-/// The reader again with its first bytes back in front, and whether they are gzip's.
-fn start(mut reader: Box<dyn Read + Send>) -> std::io::Result<(Box<dyn Read + Send>, bool)> {
+/// The content of a layer's file uncompressed, and whether it was compressed.
+fn plain(mut reader: Box<dyn Read + Send>) -> std::io::Result<(Box<dyn Read + Send>, bool)> {
     let mut magic = Vec::new();
-    reader.by_ref().take(2).read_to_end(&mut magic)?;
-    let compressed = magic == [0x1f, 0x8b];
+    reader.by_ref().take(4).read_to_end(&mut magic)?;
+    let (gzip, zstd) = (magic.starts_with(&GZIP_MAGIC), magic == ZSTD_MAGIC);
     let whole = std::io::Cursor::new(magic).chain(reader);
-    Ok((Box::new(whole), compressed))
+    Ok(match (gzip, zstd) {
+        (true, _) => (Box::new(flate2::read::MultiGzDecoder::new(whole)), true),
+        (_, true) => (Box::new(zstd::Decoder::new(whole)?), true),
+        _ => (Box::new(whole), false),
+    })
 }
 
 #[async_trait]
@@ -181,14 +187,11 @@ impl<F: Files> ImageSource for DockerArchive<F> {
                 place: format!("layer {} in {}", blob.digest, self.files.place()),
             })?;
         let OpenFile { reader, .. } = self.files.open(name)?;
-        let (reader, compressed) = start(reader).map_err(|source| Error::Io {
+        let (reader, _) = plain(reader).map_err(|source| Error::Io {
             place: format!("{}/{name}", self.files.place()),
             source,
         })?;
-        Ok(Blob::Reader(match compressed {
-            true => Box::new(flate2::read::MultiGzDecoder::new(reader)),
-            false => reader,
-        }))
+        Ok(Blob::Reader(reader))
     }
 
     fn place(&self) -> String {
@@ -292,7 +295,11 @@ mod tests {
         gzip.write_all(LAYER_TAR).unwrap();
         let manifest = format!("[{}]", item("null", r#"["layer.tar"]"#));
         let size = i64::try_from(LAYER_TAR.len()).unwrap();
-        for (layer, size) in [(LAYER_TAR.to_vec(), size), (gzip.finish().unwrap(), -1)] {
+        for (layer, size) in [
+            (LAYER_TAR.to_vec(), size),
+            (gzip.finish().unwrap(), -1),
+            (zstd::encode_all(LAYER_TAR, 3).unwrap(), -1),
+        ] {
             let temp = archive(&manifest, &layer);
             let source = open(&temp, None).unwrap();
             let raw = source.manifest(None).await.unwrap().bytes;

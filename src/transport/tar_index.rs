@@ -64,7 +64,9 @@ impl TarIndex {
         let count = file.read_at(&mut start, 0);
         let count = count.map_err(|source| io_error(path, source))?;
         if let Some((kind, command)) = compression(&start[..count]) {
-            let hint = format!("decompress it first: {command} {path}");
+            // What has come from the web has no path.
+            let file = if path.contains("://") { "FILE" } else { path };
+            let hint = format!("decompress it first: {command} {file}");
             return Err(refused(format!("it is compressed with {kind}; {hint}")));
         }
         let members = Scan::new(&file, length).run().map_err(refused)?;

@@ -5,17 +5,18 @@
 //! Blobs come first and the manifest with the name last: until then the name means what it meant
 //! before, or nothing. Whatever is interrupted leaves at most blobs that nothing names.
 
+mod archive;
 mod content;
 pub mod copy;
 mod dir;
 mod draft;
 mod file;
-mod oci_archive;
 mod oci_layout;
 
 use std::fmt;
 
 use async_trait::async_trait;
+use bytes::Bytes;
 
 use super::registry::RegistrySink;
 use super::{Error, SourceOptions};
@@ -48,8 +49,12 @@ pub(super) trait Sink: Send + Sync + fmt::Debug {
         content: &dyn Content,
     ) -> Result<(), Error>;
 
-    /// Stores a manifest that an index will name.
-    async fn put_instance(&self, manifest: &PushedManifest<'_>) -> Result<(), Error>;
+    /// Stores a manifest that an index will name: where nothing else is said, as a blob like any other.
+    async fn put_instance(&self, manifest: &PushedManifest<'_>) -> Result<(), Error> {
+        let bytes = Bytes::copy_from_slice(manifest.bytes);
+        self.put_blob(manifest.digest, bytes.len() as u64, &bytes)
+            .await
+    }
 
     /// Stores the manifest or index that the name means from now on; all is durable then.
     async fn put_named(&self, manifest: &PushedManifest<'_>) -> Result<(), Error>;
@@ -87,19 +92,23 @@ impl Destination {
                 let (path, tag) = split_path(imgref)?;
                 Box::new(oci_layout::LayoutSink::open(path, tag)?)
             }
-            Transport::OciArchive => {
-                let (path, tag) = split_path(imgref)?;
-                Box::new(oci_archive::ArchiveSink::open(path, tag)?)
+            Transport::OciArchive | Transport::DockerArchive => {
+                let (path, name) = split_path(imgref)?;
+                let format = archive::Format::new(imgref.transport, name)?;
+                Box::new(archive::ArchiveSink::open(path, format)?)
             }
             Transport::Dir => Box::new(dir::DirSink::open(&imgref.name)?),
-            Transport::ContainerStorage | Transport::DockerDaemon | Transport::DockerArchive => {
+            Transport::ContainerStorage | Transport::DockerDaemon => {
                 return Err(unsupported(imgref));
             }
         };
         Ok(Self {
             sink,
             place: imgref.to_string(),
-            sequential: imgref.transport == Transport::OciArchive,
+            sequential: matches!(
+                imgref.transport,
+                Transport::OciArchive | Transport::DockerArchive
+            ),
         })
     }
 
@@ -130,8 +139,12 @@ impl Destination {
         self.sink.put_named(manifest).await
     }
 
-    /// How many blobs to put at once, of `jobs` that are wanted: an archive takes one after the other,
-    /// so that their order is always the same.
+    /// Whether blobs are put one after the other: an archive is always the same only where their order is.
+    pub fn is_sequential(&self) -> bool {
+        self.sequential
+    }
+
+    /// How many blobs to put at once, of `jobs` that are wanted.
     pub fn at_once(&self, jobs: usize) -> usize {
         match self.sequential {
             true => 1,

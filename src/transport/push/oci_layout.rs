@@ -3,7 +3,6 @@
 //! stay. Never removes a blob.
 
 use async_trait::async_trait;
-use bytes::Bytes;
 use cap_std_ext::cap_std::fs::Dir;
 use serde_json::{Value, json};
 
@@ -138,12 +137,6 @@ impl Sink for LayoutSink {
             &self.path,
         )
         .await
-    }
-
-    async fn put_instance(&self, manifest: &PushedManifest<'_>) -> Result<(), Error> {
-        let bytes = Bytes::copy_from_slice(manifest.bytes);
-        self.put_blob(manifest.digest, bytes.len() as u64, &bytes)
-            .await
     }
 
     async fn put_named(&self, manifest: &PushedManifest<'_>) -> Result<(), Error> {

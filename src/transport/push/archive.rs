@@ -1,33 +1,70 @@
 //! Writing an OCI layout as one tar: blobs are appended to a file without a name as they come, and
 //! the file gets its name when everything is in it. An archive that was there is replaced as a
-//! whole. The same image gives the same bytes.
+//! whole, and nothing else is. The same image, put in the same order, gives the same bytes.
+//!
+//! What `docker load` reads is the same layout with a list of images beside it (`manifest.json`), which
+//! `docker save` writes in this way since version 25. Manifest and digest are kept there, too.
 
 use std::collections::HashSet;
 use std::io::{Seek as _, SeekFrom, Write as _};
 use std::path::Path;
 
 use async_trait::async_trait;
-use bytes::Bytes;
 use cap_std_ext::cap_std::ambient_authority;
 use cap_std_ext::cap_std::fs::Dir;
+use serde_json::json;
 use tokio::sync::Mutex;
 
 use super::draft::Draft;
 use super::file::{blocking, copy, write_error};
 use super::oci_layout::{INDEX, LAYOUT, LAYOUT_TEXT, with_entry};
 use super::{Content, PushedManifest, Sink};
-use crate::image::Digest;
+use crate::image::{Digest, ManifestOrIndex, ReferenceError, RegistryName, Transport};
 use crate::transport::Error;
 
+/// Where docker looks for the images of an archive.
+const IMAGES: &str = "manifest.json";
 /// Bytes of a tar block.
 const BLOCK: u64 = 512;
+
+/// How the image is found in the archive.
+#[derive(Debug)]
+pub(super) enum Format {
+    /// By a tag in `index.json`.
+    Oci(Option<String>),
+    /// By a whole name in `manifest.json`.
+    Docker(Option<String>),
+}
+
+impl Format {
+    /// The format of a transport, with what stands behind the path.
+    pub(super) fn new(transport: Transport, name: Option<&str>) -> Result<Self, Error> {
+        let text = match (transport, name) {
+            (Transport::DockerArchive, Some(text)) => text,
+            (Transport::DockerArchive, None) => return Ok(Self::Docker(None)),
+            (_, tag) => return Ok(Self::Oci(tag.map(ToOwned::to_owned))),
+        };
+        let name: RegistryName = text.parse().map_err(|why: ReferenceError| {
+            Error::Config(format!("docker-archive:FILE:NAME:TAG needs a name: {why}"))
+        })?;
+        match name.tag {
+            Some(tag) => {
+                let (host, repository) = (name.host, name.repository);
+                Ok(Self::Docker(Some(format!("{host}/{repository}:{tag}"))))
+            }
+            None => Err(Error::Config(format!(
+                "{text} has a digest, which images in such an archive cannot be named by; name a tag"
+            ))),
+        }
+    }
+}
 
 /// An archive in the making.
 #[derive(Debug)]
 pub(super) struct ArchiveSink {
     name: String,
     path: String,
-    tag: Option<String>,
+    format: Format,
     state: Mutex<State>,
 }
 
@@ -41,12 +78,15 @@ struct State {
 
 impl ArchiveSink {
     /// Begins an archive beside the file it will replace.
-    pub(super) fn open(path: &str, tag: Option<&str>) -> Result<Self, Error> {
+    pub(super) fn open(path: &str, format: Format) -> Result<Self, Error> {
         let whole = Path::new(path);
         let name = whole.file_name().and_then(|name| name.to_str());
         let name = name.ok_or_else(|| Error::Config(format!("{path} does not name a file")))?;
-        if whole.is_dir() {
-            return Err(Error::Config(format!("{path} is a directory; name a file")));
+        // A file is put in its place, which is no good for /dev/stdout.
+        if whole.metadata().is_ok_and(|found| !found.is_file()) {
+            return Err(Error::Config(format!(
+                "{path} is there and is not a file; name a file, which is replaced when the archive is whole"
+            )));
         }
         let parent = whole.parent().filter(|p| !p.as_os_str().is_empty());
         let failed = |error| write_error(path, error);
@@ -64,10 +104,44 @@ impl ArchiveSink {
         Ok(Self {
             name: name.to_owned(),
             path: path.to_owned(),
-            tag: tag.map(ToOwned::to_owned),
+            format,
             state: Mutex::new(state),
         })
     }
+}
+
+impl ArchiveSink {
+    /// The list of the archive's only image.
+    fn images(&self, manifest: &PushedManifest<'_>, name: Option<&str>) -> Result<Vec<u8>, Error> {
+        let parsed = ManifestOrIndex::parse(manifest.bytes.to_vec(), Some(manifest.media_type));
+        let image = match parsed {
+            Ok(ManifestOrIndex::Manifest(image)) => image,
+            Ok(ManifestOrIndex::Index(_)) => {
+                return Err(Error::Config(format!(
+                    "{} takes one image, not those of an index; choose one with --arch",
+                    self.path
+                )));
+            }
+            Err(source) => {
+                return Err(Error::Manifest {
+                    place: self.path.clone(),
+                    digest: *manifest.digest,
+                    source,
+                });
+            }
+        };
+        let layers = image.layers.iter().map(|layer| member_name(&layer.digest));
+        let images = json!([{
+            "Config": member_name(&image.config.digest),
+            "RepoTags": name.map(|name| vec![name]),
+            "Layers": layers.collect::<Vec<_>>(),
+        }]);
+        Ok(images.to_string().into_bytes())
+    }
+}
+
+fn member_name(blob: &Digest) -> String {
+    format!("blobs/sha256/{}", blob.hex())
 }
 
 impl State {
@@ -136,7 +210,7 @@ impl Sink for ArchiveSink {
             return Ok(());
         }
         let failed = |error| write_error(&self.path, error);
-        let name = format!("blobs/sha256/{}", digest.hex());
+        let name = member_name(digest);
         let start = state.end;
         // What an earlier call that was dropped half-way left behind the last member goes.
         state.rewind().map_err(failed)?;
@@ -154,18 +228,23 @@ impl Sink for ArchiveSink {
         Ok(())
     }
 
-    async fn put_instance(&self, manifest: &PushedManifest<'_>) -> Result<(), Error> {
-        let bytes = Bytes::copy_from_slice(manifest.bytes);
-        self.put_blob(manifest.digest, bytes.len() as u64, &bytes)
-            .await
-    }
-
     async fn put_named(&self, manifest: &PushedManifest<'_>) -> Result<(), Error> {
         self.put_instance(manifest).await?;
         let failed = |error| write_error(&self.path, error);
-        let index = with_entry(None, manifest, self.tag.as_deref()).map_err(failed)?;
+        let (tag, images) = match &self.format {
+            Format::Oci(tag) => (tag.as_deref(), None),
+            // podman takes such an archive for an OCI one, and the image's name from there.
+            Format::Docker(name) => {
+                let name = name.as_deref();
+                (name, Some(self.images(manifest, name)?))
+            }
+        };
+        let index = with_entry(None, manifest, tag).map_err(failed)?;
         let mut state = self.state.lock().await;
         state.rewind().map_err(failed)?;
+        if let Some(images) = images {
+            state.member(IMAGES, &images).map_err(failed)?;
+        }
         state.member(INDEX, &index).map_err(failed)?;
         state.write(&[0; 2 * BLOCK as usize]).map_err(failed)?;
         let file = state.draft.file.try_clone().map_err(failed)?;
