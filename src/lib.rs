@@ -25,7 +25,6 @@ pub mod lint;
 pub mod packages;
 pub mod progress;
 pub mod pull;
-pub mod reexport;
 pub mod repo;
 pub mod sys;
 pub mod sysroot;

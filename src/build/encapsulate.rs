@@ -6,21 +6,19 @@
 
 use std::collections::{BTreeMap, HashSet};
 use std::fs::File;
-use std::io::{self, Write};
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::{Context, Result};
 use bytes::Bytes;
-use tokio::sync::Semaphore;
-use tokio::task::{JoinSet, spawn_blocking};
+use tokio::task::spawn_blocking;
 
 use super::compress::{Compressor, LayerBlob, LayerCompression};
 use super::image::{ImageText, ImageWishes, MANIFEST_TYPE, WrittenLayer, describe, image_text};
 use super::listing::Listing;
 use super::tar_export::{FormatVersion, chunk_layer, commit_layer};
+use super::write_layers::{LayerJob, Stop};
 use crate::image::{ANNOTATION_COMPONENTS, Digest};
 use crate::repo::{CommitFacts, Repo};
 use crate::sys::fs as sysfs;
@@ -164,75 +162,28 @@ fn prepare(repo: &Repo, commit: CommitFacts, mut plan: Vec<LayerPlan>) -> Result
     })
 }
 
-/// Ends all writers when it goes away.
-#[derive(Debug)]
-struct Stop(Arc<AtomicBool>);
-
-impl Drop for Stop {
-    fn drop(&mut self) {
-        self.0.store(true, Ordering::Relaxed);
-    }
-}
-
 async fn write_layers(
     repo: &Repo,
     work: &Arc<Work>,
     options: &EncapsulateOptions,
-    destination: &Arc<Destination>,
+    destination: &Destination,
 ) -> Result<Vec<WrittenLayer>> {
-    let threads = options.threads.get();
     let compressor = Compressor::new(options.compression, options.threads)?;
-    let stopped = Arc::new(AtomicBool::new(false));
-    let _stop = Stop(stopped.clone());
-    // A finished layer may wait for the destination while others are written, but not many.
-    let (writing, in_flight) = (Semaphore::new(threads), Semaphore::new(2 * threads));
-    let (writing, in_flight) = (Arc::new(writing), Arc::new(in_flight));
-    let mut running = JoinSet::new();
-    for index in 0..=work.plan.len() {
-        let job = LayerJob {
+    let job = |index| {
+        anyhow::Ok(Layer {
             repo: repo.reopen()?,
             work: work.clone(),
             index,
             format: options.format,
             compressor: compressor.clone(),
             scratch: options.scratch.clone(),
-            stopped: stopped.clone(),
-        };
-        let (writing, in_flight) = (writing.clone(), in_flight.clone());
-        let destination = destination.clone();
-        running.spawn(async move {
-            let _flying = in_flight.acquire_owned().await;
-            let permit = writing.acquire_owned().await;
-            let blob = spawn_blocking(move || job.run().map(|blob| (job, blob))).await;
-            drop(permit);
-            let (job, blob) = blob.context("A worker died")??;
-            send(&destination, &blob).await?;
-            anyhow::Ok((index, job.written(&blob)))
-        });
-    }
-    drop(compressor);
-    let mut layers = vec![None; work.plan.len() + 1];
-    while let Some(result) = running.join_next().await {
-        let (index, layer) = result.context("A worker died")??;
-        layers[index] = Some(layer);
-    }
-    let layers: Option<Vec<WrittenLayer>> = layers.into_iter().collect();
-    layers.context("a layer was not written")
-}
-
-pub(super) async fn send(destination: &Destination, blob: &LayerBlob) -> Result<()> {
-    let context = || format!("Writing layer {}", blob.digest);
-    if destination
-        .has_blob(&blob.digest, blob.size)
-        .await
-        .with_context(context)?
-    {
-        return Ok(());
-    }
-    let sent = destination
-        .put_blob(&blob.digest, blob.size, &blob.file)
-        .await;
-    sent.with_context(context)
+        })
+    };
+    let jobs = (0..=work.plan.len()).map(job).collect::<Result<Vec<_>>>()?;
+    let threads = options.threads.get();
+    let mut layers = super::write_layers::write_layers(jobs, threads, destination).await?;
+    layers.sort_by_key(|(index, _)| *index);
+    Ok(layers.into_iter().map(|(_, layer)| layer).collect())
 }
 
 /// A file for a layer.
@@ -242,7 +193,7 @@ pub(super) fn scratch_file(dir: &Path) -> Result<File> {
 }
 
 /// One layer on its way.
-struct LayerJob {
+struct Layer {
     repo: Repo,
     work: Arc<Work>,
     /// 0 is the commit layer.
@@ -250,17 +201,14 @@ struct LayerJob {
     format: FormatVersion,
     compressor: Compressor,
     scratch: PathBuf,
-    stopped: Arc<AtomicBool>,
 }
 
-impl LayerJob {
-    fn run(&self) -> Result<LayerBlob> {
-        let file = scratch_file(&self.scratch)?;
-        let out = Stoppable {
-            inner: self.compressor.layer(file)?,
-            stopped: &self.stopped,
-        };
-        let work = &*self.work;
+impl LayerJob for Layer {
+    type Written = (usize, WrittenLayer);
+
+    fn make(&self, stop: &Stop) -> Result<LayerBlob> {
+        let out = self.compressor.layer(scratch_file(&self.scratch)?)?;
+        let (out, work) = (stop.watch(out), &*self.work);
         let out = match self.plan() {
             None => {
                 let rest = work.rest.iter().copied();
@@ -274,11 +222,7 @@ impl LayerJob {
         out.inner.finish()
     }
 
-    fn plan(&self) -> Option<&LayerPlan> {
-        self.work.plan.get(self.index.checked_sub(1)?)
-    }
-
-    fn written(&self, blob: &LayerBlob) -> WrittenLayer {
+    fn written(&self, blob: &LayerBlob) -> (usize, WrittenLayer) {
         let mut annotations = blob.annotations.clone();
         if let Some(plan) = self.plan() {
             annotations.extend(plan.annotations.clone());
@@ -290,31 +234,19 @@ impl LayerJob {
             Some(plan) => plan.name.clone(),
             None => describe(&self.work.commit),
         };
-        WrittenLayer {
+        let written = WrittenLayer {
             digest: blob.digest,
             size: blob.size,
             diff_id: blob.diff_id,
             annotations,
             history,
-        }
+        };
+        (self.index, written)
     }
 }
 
-/// Fails once nobody wants the layer any more.
-struct Stoppable<'a, W> {
-    inner: W,
-    stopped: &'a AtomicBool,
-}
-
-impl<W: Write> Write for Stoppable<'_, W> {
-    fn write(&mut self, data: &[u8]) -> io::Result<usize> {
-        match self.stopped.load(Ordering::Relaxed) {
-            true => Err(io::Error::other("the work has ended")),
-            false => self.inner.write(data),
-        }
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        self.inner.flush()
+impl Layer {
+    fn plan(&self) -> Option<&LayerPlan> {
+        self.work.plan.get(self.index.checked_sub(1)?)
     }
 }

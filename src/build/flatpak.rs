@@ -18,8 +18,9 @@ use tokio::task::spawn_blocking;
 
 use super::checked::CheckedContent;
 use super::compress::{Compressor, LayerBlob};
-use super::encapsulate::{EncapsulateOptions, Encapsulated, put_text, scratch_file, send};
+use super::encapsulate::{EncapsulateOptions, Encapsulated, put_text, scratch_file};
 use super::image::{ImageParts, WrittenLayer, created};
+use super::write_layers::send;
 use crate::image::{Digest, host_arch, is_arch, normalize_arch};
 use crate::repo::dirtree::{DirTree, Entry};
 use crate::repo::flatpak::{METADATA_PREFIX, ORDER, PREFIX};

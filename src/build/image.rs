@@ -9,6 +9,7 @@ use anyhow::{Context, Result, bail};
 use chrono::DateTime;
 use serde::Serialize;
 use serde_json::Value;
+use thiserror::Error;
 
 use super::compress::LayerCompression;
 use crate::image::{Digest, LABEL_FINAL_DIFFID, host_arch, is_arch, normalize_arch};
@@ -29,6 +30,11 @@ const KEY_VERSION: &str = "version";
 /// Keys of a commit's metadata.
 const KEY_COMMAND: &str = "ostree.container-cmd";
 const KEY_ARCHITECTURE: &str = "ostree.architecture";
+
+/// A key that the commit must have and has not.
+#[derive(Debug, Error)]
+#[error("the commit's metadata has no {0}")]
+pub struct NoMetadata(String);
 
 /// What the user asks for beside what the commit says.
 #[derive(Debug, Clone, Default)]
@@ -165,7 +171,7 @@ fn labels(commit: &CommitFacts, wishes: &ImageWishes) -> Result<BTreeMap<String,
     let mut labels = BTreeMap::new();
     for key in &wishes.copied {
         let value = commit.text(key)?;
-        let value = value.with_context(|| format!("the commit's metadata has no {key}"))?;
+        let value = value.ok_or_else(|| NoMetadata(key.clone()))?;
         labels.insert(key.clone(), value);
     }
     for key in &wishes.copied_if_there {

@@ -1,4 +1,4 @@
-//! From an ostree commit to what others read: tar streams, layers, images. A commit in a repository comes in;
+//! From a repository to what others read: tar streams, layers, images. A commit or a stored image comes in;
 //! archives, or an image in a destination, go out. Never changes the repository.
 
 mod checked;
@@ -15,7 +15,9 @@ pub mod image;
 mod layer_files;
 mod listing;
 mod object_tar;
+pub mod reexport;
 pub mod tar_export;
+mod write_layers;
 
 pub use checked::DamagedObject;
 pub use commit_diff::{CommitDiff, DiffFile, NoSuchDirectory, commit_diff};

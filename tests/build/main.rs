@@ -3,6 +3,7 @@
 
 mod any_root;
 mod chunked;
+mod destinations;
 mod diff;
 mod flatpak;
 mod generations;

@@ -83,7 +83,7 @@ fn what_cannot_be_meant_is_refused() {
     let broken = scene.write("broken.json", b"[]");
     let repo = fixture.path().to_str().unwrap();
     let image = scene.image("layout");
-    let cases: [(&str, &[&str], i32, &str); 9] = [
+    let cases: [(&str, &[&str], i32, &str); 11] = [
         (&commit, &["--label", "a"], 2, "\"a\" is no label"),
         (&commit, &["--compression-level", "13"], 2, "no level 13"),
         (
@@ -94,7 +94,9 @@ fn what_cannot_be_meant_is_refused() {
         ),
         (&commit, &["--config", &broken], 2, "no JSON object"),
         (&commit, &["--contentmeta", &broken], 2, "not valid JSON"),
-        (&commit, &["--copymeta", "none"], 1, "has no none"),
+        (&commit, &["--copymeta", "none"], 2, "has no none"),
+        (&commit, &["--arch", "martian"], 2, "no architecture"),
+        (&commit, &["--arch", ""], 2, "no architecture"),
         (
             &commit,
             &["--copymeta", "ostree.bootable"],
@@ -121,6 +123,28 @@ fn what_cannot_be_meant_is_refused() {
     ]);
     assert_eq!(output.status.code(), Some(2));
     assert!(!scene.path("layout/index.json").exists());
+}
+
+#[test]
+fn names_that_no_ref_can_have_are_refused_before_the_work() {
+    let (scene, fixture) = (Scene::new(), Fixture::new().unwrap());
+    let commit = fixture.commit(OS).unwrap();
+    encapsulate(&scene, &fixture, &commit, &[]);
+    let (repo, image) = (scene.repo("repo"), scene.image("layout"));
+    for name in ["../x", "", "remote:x", "a b"] {
+        for command in [
+            &["container", "unencapsulate", image.as_str()][..],
+            &["tar", "import", "/dev/null"],
+        ] {
+            let more = ["--repo", &repo, "--write-ref", name];
+            let output = scene.run(&[command, &more].concat());
+            let said = String::from_utf8(output.stderr).unwrap();
+            assert_eq!(output.status.code(), Some(2), "{name}: {said}");
+            assert!(said.contains("is no name for a ref"), "{said}");
+        }
+    }
+    let objects = scene.path("repo/objects").read_dir().unwrap();
+    assert_eq!(objects.count(), 0);
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! zstd:chunked layers from a registry: only what changed comes over the wire, and whatever is wrong
 //! with a table of contents, a registry or the repository, the image is the right one.
 
+use std::process::Command;
 use std::sync::{Arc, Mutex};
 
 use anyhow::Result;
@@ -130,6 +131,48 @@ fn old() -> Image {
 
 fn new_layer() -> ChunkedLayer {
     chunked(&lines(|n| if n % 20 == 5 { n + 1000 } else { n + 1 }))
+}
+
+/// What the program itself makes of a tree with these files, as zstd:chunked.
+fn encapsulated(scene: &Scene, fixture: &Fixture, files: &str, tag: &str) -> ImageReference {
+    let commit = fixture.commit(&format!("{OS}\n{files}")).unwrap();
+    let layout = scene.place.layout();
+    let output = Command::new(env!("CARGO_BIN_EXE_bowline"))
+        .args(["container", "encapsulate", "--compression", "zstd:chunked"])
+        .args(["--max-layers", "2", &commit, "--repo"])
+        .arg(fixture.path())
+        .arg(format!("oci:{}:{tag}", layout.display()))
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{output:?}");
+    scene.registry.add_layout("ns/os", &layout).unwrap();
+    let name = format!("docker://{}/ns/os:{tag}", scene.registry.host());
+    name.parse().unwrap()
+}
+
+#[test]
+fn of_layers_that_we_made_only_what_changed_is_fetched() {
+    let (scene, fixture) = (Scene::new("bare-user"), Fixture::new().unwrap());
+    let files = |seed: &dyn Fn(usize) -> usize| {
+        let line = |n| format!("data /usr/lib/f{n:02} 0 0 644 {FILE_SIZE} {}\n", seed(n));
+        (0..FILES).map(line).collect::<String>()
+    };
+    let old = encapsulated(&scene, &fixture, &files(&|n| n + 1), "1");
+    let (_, sent) = scene.pull_quietly(&old);
+    assert!(sent > (FILES * FILE_SIZE) as u64);
+    let changed = |n| if n % 20 == 5 { n + 1000 } else { n + 1 };
+    let new = encapsulated(&scene, &fixture, &files(&changed), "2");
+    let (_, sent) = scene.pull_quietly(&new);
+    let requests = scene.registry.requests();
+    let ranges = requests.iter().filter(|r| r.header("range").is_some());
+    let ranges: Vec<u64> = ranges.map(|r| r.bytes).collect();
+    // The table of contents, and then the frames of three files.
+    let three = 3 * FILE_SIZE as u64;
+    assert_eq!(ranges.len(), 2, "{ranges:?}");
+    assert!((three..three + 1500).contains(&ranges[1]), "{ranges:?}");
+    // The commit's own layer comes whole.
+    assert!(sent < ranges[0] + ranges[1] + 60_000, "{sent}: {ranges:?}");
+    scene.place.check();
 }
 
 #[test]

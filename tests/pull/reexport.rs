@@ -6,9 +6,9 @@ use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::Result;
+use bowline::build::reexport::{self, ReexportError};
 use bowline::image::{Compression, Digest, ImageLayout};
 use bowline::progress::{ProgressSink, Silent};
-use bowline::reexport::{self, ReexportError};
 use bowline::repo::{ImageRecord, NoRecord};
 use bowline::testing::encapsulate::Encapsulation;
 use bowline::testing::fixture::{Fixture, OS};
@@ -84,14 +84,7 @@ fn written(
     runtime().block_on(async {
         let destination = Destination::open(&to, &PushOptions::default()).await?;
         let progress: Arc<dyn ProgressSink> = Arc::new(Silent);
-        reexport::run(
-            &place.repo,
-            record,
-            &Arc::new(destination),
-            (how, 2),
-            &progress,
-        )
-        .await
+        reexport::run(&place.repo, record, &destination, (how, 2), &progress).await
     })
 }
 

@@ -7,6 +7,7 @@ mod bench;
 mod blobs;
 mod daemon;
 mod docker_registry;
+mod encapsulate;
 mod manifests;
 mod mirrors;
 mod proxy;

@@ -39,6 +39,11 @@ pub enum LayerCompression {
 }
 
 impl LayerCompression {
+    /// The level of gzip unless one is asked for: blobs are as small as zlib's at its default level.
+    pub const GZIP_LEVEL: i32 = 5;
+    /// The level of zstd unless one is asked for, which is its default.
+    pub const ZSTD_LEVEL: i32 = 3;
+
     /// The media type of such layers (image-spec, layer.md).
     pub const fn media_type(self) -> &'static str {
         match self {

@@ -15,7 +15,7 @@ use super::making;
 use crate::build::image::ImageWishes;
 use crate::build::{CommitFiles, encapsulate};
 use crate::cli::{Context, Outcome, UsageError, reference};
-use crate::image::{ImageConfig, host_arch, normalize_arch};
+use crate::image::{ImageConfig, host_arch};
 use crate::packages::{DirFiles, Files};
 use crate::progress::Event;
 use crate::pull::{self, Prepared, PullOptions};
@@ -36,6 +36,7 @@ const MADE_ANEW: [&str; 3] = ["containers.bootc", "ostree.", "rpmostree."];
 pub fn run(args: &BuildChunkedArgs, context: &Context) -> Result<Outcome> {
     let target = reference::parse(&args.output)?.imgref;
     let mut labels = making::labels(&args.label)?;
+    let arch = making::arch(args.arch.as_deref())?;
     let scratch = Scratch::new(&context.environment.large_temporary())?;
     let repo = Repo::create_scratch(&scratch.0)?;
     let made = match (&args.rootfs, &args.from) {
@@ -45,13 +46,20 @@ pub fn run(args: &BuildChunkedArgs, context: &Context) -> Result<Outcome> {
         (None, None) => return Err(UsageError::new("there is nothing to make an image of").into()),
     };
     let commit = repo.commit_facts(repo.commit_of(&made.commit)?)?;
-    let (arch, authfile) = (args.arch.as_deref(), args.authfile.clone());
-    let plan = making::plan(&repo, &commit, &args.layers, arch, authfile, context)?;
+    let authfile = args.authfile.clone();
+    let plan = making::plan(
+        &repo,
+        &commit,
+        &args.layers,
+        arch.as_deref(),
+        authfile,
+        context,
+    )?;
     labels = made.labels.into_iter().chain(labels).collect();
     let wishes = ImageWishes {
         labels,
         config: made.config,
-        arch: arch.map(normalize_arch),
+        arch,
         ..ImageWishes::default()
     };
     let options = making::options(&args.layers, wishes, context)?;
@@ -145,7 +153,7 @@ fn fetch(
     let progress = context.progress(&image.imgref.to_string())?;
     let mut options = making::source_options(args.authfile.clone(), context);
     options.progress = progress.clone();
-    let arch = args.arch.as_deref().map_or_else(host_arch, normalize_arch);
+    let arch = making::arch(args.arch.as_deref())?.unwrap_or_else(host_arch);
     let work = async {
         let source: Arc<dyn ImageSource> = transport::open(&image.imgref, &options).await?.into();
         let wishes = PullOptions {

@@ -13,7 +13,6 @@ use super::making;
 use crate::build::image::{ImageWishes, format_time};
 use crate::build::{ContentMeta, encapsulate, encapsulate_flatpak};
 use crate::cli::{Context, Outcome, UsageError, image, reference};
-use crate::image::normalize_arch;
 use crate::transport::push::Destination;
 
 /// Makes the image.
@@ -68,7 +67,7 @@ fn wishes(args: &SaysArgs, context: &Context) -> Result<ImageWishes> {
         command: Some(args.cmd.clone()).filter(|words| !words.is_empty()),
         config: config.unwrap_or_default(),
         created: making::epoch(context)?.map(format_time).transpose()?,
-        arch: args.arch.as_deref().map(normalize_arch),
+        arch: making::arch(args.arch.as_deref())?,
     })
 }
 

@@ -15,7 +15,7 @@ use crate::build::image::ImageWishes;
 use crate::build::tar_export::FormatVersion;
 use crate::build::{EncapsulateOptions, LayerPlan, plan_layers};
 use crate::cli::{Context, UsageError, reference};
-use crate::image::{host_arch, normalize_arch};
+use crate::image::{host_arch, is_arch, normalize_arch};
 use crate::repo::{CommitFacts, Repo};
 use crate::transport::push::PushOptions;
 use crate::transport::{self, SourceOptions};
@@ -96,8 +96,8 @@ pub(super) fn options(
 
 fn compression(args: &LayerArgs) -> Result<LayerCompression, UsageError> {
     let (default, most) = match args.compression {
-        CompressionKind::Gzip => (5, 12),
-        CompressionKind::Zstd | CompressionKind::ZstdChunked => (3, 22),
+        CompressionKind::Gzip => (LayerCompression::GZIP_LEVEL, 12),
+        CompressionKind::Zstd | CompressionKind::ZstdChunked => (LayerCompression::ZSTD_LEVEL, 22),
         CompressionKind::None => (0, 0),
     };
     let level = args.compression_level.unwrap_or(default);
@@ -120,6 +120,17 @@ pub(super) fn labels(typed: &[String]) -> Result<BTreeMap<String, String>, Usage
         _ => Err(UsageError::new(format!("{label:?} is no label")).hint("write KEY=VALUE")),
     };
     typed.iter().map(label).collect()
+}
+
+/// The architecture as typed, in the words of images.
+pub(super) fn arch(typed: Option<&str>) -> Result<Option<String>, UsageError> {
+    match typed.map(normalize_arch) {
+        Some(arch) if !is_arch(&arch) => {
+            let error = UsageError::new(format!("{arch:?} is no architecture"));
+            Err(error.hint("write it as images do, such as amd64, arm64 or arm/v7"))
+        }
+        arch => Ok(arch),
+    }
 }
 
 /// The time that is to stand for now, in seconds since 1970, where the user says so.

@@ -7,6 +7,8 @@ use std::io;
 use super::host;
 use super::{Interrupted, Kind, UsageError, Verdict};
 use crate::boot::kargs::KargError;
+use crate::build::image::NoMetadata;
+use crate::build::reexport::ReexportError;
 use crate::build::{ContentMetaError, DamagedObject, NoSuchDirectory, NotFlatpak};
 use crate::cli::image::{InUse, NotStored};
 use crate::cli::output::OutputClosed;
@@ -14,7 +16,6 @@ use crate::config::ConfigError;
 use crate::image::{DigestError, LayoutError, ManifestError, ReferenceError};
 use crate::packages::DamagedDatabase;
 use crate::pull::{NotEncapsulated, Unsuitable};
-use crate::reexport::ReexportError;
 use crate::repo::flatpak::FlatpakError;
 use crate::repo::{
     CommitUnsigned, Damaged, EtcTwice, LayerError, NoRecord, NoSuchCommit, RepoUnsupported,
@@ -68,6 +69,7 @@ pub fn classify(error: &anyhow::Error) -> Verdict {
             |e| e.downcast_ref().map(not_encapsulated),
             |e| e.downcast_ref().map(damaged),
             |e| e.downcast_ref().and_then(database),
+            |e| e.downcast_ref().map(no_metadata),
             |e| e.downcast_ref().map(not_stored),
             |e| e.downcast_ref().map(no_record),
             |e| e.downcast_ref().map(reexport),
@@ -129,6 +131,13 @@ fn database(error: &DamagedDatabase) -> Option<Verdict> {
     let of_system = causes.any(|cause| system_error_kind(cause).and_then(of_kind).is_some());
     let hint = "repair it with its package manager, or take it out of the file system";
     (!of_system).then(|| Verdict::hint(Kind::Unexpected, hint))
+}
+
+fn no_metadata(_: &NoMetadata) -> Verdict {
+    Verdict::hint(
+        Kind::Usage,
+        "--copymeta-opt copies a key only where it is there; `ostree show --raw` prints what is there",
+    )
 }
 
 fn usage(error: &UsageError) -> Verdict {

@@ -2,15 +2,14 @@
 //! nothing in the repository.
 
 use std::path::Path;
-use std::sync::Arc;
 
 use anyhow::{Context as _, Result};
 
 use super::args::{CompressionArg, ReexportArgs};
+use crate::build::reexport;
 use crate::cli::{Context, reference};
 use crate::image::{Compression, RegistryName, Transport};
 use crate::progress::{Event, Phase};
-use crate::reexport;
 use crate::transport::push::{Destination, PushOptions};
 
 /// Writes the image, and prints what stands where now.
@@ -31,7 +30,7 @@ pub fn run(args: &ReexportArgs, path: &Path, context: &Context) -> Result<()> {
         CompressionArg::Zstd => Compression::Zstd,
     });
     let work = async {
-        let destination = Arc::new(Destination::open(&to, &options).await?);
+        let destination = Destination::open(&to, &options).await?;
         progress.event(Event::Phase(Phase::Fetch));
         let how = (compression, usize::try_from(args.fetch.jobs)?);
         reexport::run(&repo, &image, &destination, how, &progress).await

@@ -3,35 +3,30 @@
 //! objects and checked against their diff_ids; only their compression, and with it the digests in the
 //! manifest, may be others. What the destination has of the image already is used as it is.
 
-use std::collections::HashMap;
-use std::fs::File;
-use std::io::{self, BufWriter, Read, Seek as _, SeekFrom, Write};
+use std::collections::{HashMap, HashSet};
+use std::io::{self, BufWriter};
+use std::num::NonZeroUsize;
 use std::sync::Arc;
+use std::thread::available_parallelism;
 
 use anyhow::{Context, Result};
-use async_trait::async_trait;
 use bytes::Bytes;
 use serde_json::Value;
-use sha2::{Digest as _, Sha256};
 use thiserror::Error;
-use tokio::sync::Semaphore;
-use tokio::task::{JoinSet, spawn_blocking};
 
+use super::compress::{Compressor, LayerBlob, LayerCompression};
+use super::write_layers::{LayerJob, Stop, write_layers};
 use crate::image::{Compression, Digest, ImageLayout, Layer};
 use crate::progress::{Event, ProgressSink};
 use crate::repo::{ImageRecord, NoRecord, Repo};
-use crate::transport::push::{Content, Destination, PushedManifest};
-use crate::transport::{Blob, Error};
+use crate::transport::push::{Destination, PushedManifest};
 
 const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
-const LAYER: &str = "application/vnd.oci.image.layer.v1.tar";
 /// Annotations that say where in the compressed blob something is.
 const POSITIONS: [&str; 2] = [
     "io.github.containers.zstd-chunked.",
     "io.containers.zstd-chunked.",
 ];
-const GZIP_LEVEL: u32 = 6;
-const ZSTD_LEVEL: i32 = 3;
 /// Bytes of a layer that are compressed at once.
 const BUFFER: usize = 64 << 10;
 
@@ -58,7 +53,7 @@ pub enum ReexportError {
 pub async fn run(
     repo: &Repo,
     image: &ImageRecord,
-    destination: &Arc<Destination>,
+    destination: &Destination,
     (compression, jobs): (Option<Compression>, usize),
     progress: &Arc<dyn ProgressSink>,
 ) -> Result<Digest> {
@@ -74,7 +69,7 @@ pub async fn run(
             return Err(NoRecord(layer.diff_id).into());
         }
     }
-    let written = write_layers(
+    let written = write(
         repo,
         &layers,
         ready,
@@ -134,48 +129,58 @@ async fn existing(
     Ok(found)
 }
 
-async fn write_layers(
+/// Writes the layers that are not in `done`; those that stand in the image twice are written once.
+async fn write(
     repo: &Repo,
     layers: &ImageLayout,
     mut done: HashMap<Digest, Written>,
-    destination: &Arc<Destination>,
+    destination: &Destination,
     (compression, jobs): (Option<Compression>, usize),
     progress: &Arc<dyn ProgressSink>,
 ) -> Result<HashMap<Digest, Written>> {
-    let limit = Arc::new(Semaphore::new(destination.at_once(jobs)));
-    let mut running = JoinSet::new();
     announce(layers, &done, progress);
+    let mut compressors = Compressors::default();
+    let mut seen: HashSet<Digest> = done.keys().copied().collect();
+    let mut work = Vec::new();
     for layer in layers.layers() {
-        let wanted = compression.unwrap_or(layer.compression);
-        let written = Written {
-            digest: layer.diff_id,
-            size: 0,
-            compression: wanted,
-            original: false,
-        };
-        // A layer that stands in the image twice is written once.
-        if done.contains_key(&layer.diff_id) {
+        if !seen.insert(layer.diff_id) {
             continue;
         }
-        done.insert(layer.diff_id, written);
-        let work = Work {
+        let compression = compression.unwrap_or(layer.compression);
+        work.push(Work {
             repo: repo.reopen()?,
             layer: layer.clone(),
-            compression: wanted,
-            destination: destination.clone(),
+            compression,
+            compressor: compressors.of(compression)?,
             progress: progress.clone(),
-        };
-        let limit = limit.clone();
-        running.spawn(async move {
-            let _turn = limit.acquire_owned().await?;
-            work.run().await
         });
     }
-    while let Some(result) = running.join_next().await {
-        let (diff_id, written) = result.context("A worker died")??;
-        done.insert(diff_id, written);
-    }
+    done.extend(write_layers(work, jobs.max(1), destination).await?);
     Ok(done)
+}
+
+/// One for each compression that is needed.
+#[derive(Default)]
+struct Compressors(Vec<(Compression, Compressor)>);
+
+impl Compressors {
+    fn of(&mut self, compression: Compression) -> Result<Compressor> {
+        if let Some((_, found)) = self.0.iter().find(|(known, _)| *known == compression) {
+            return Ok(found.clone());
+        }
+        let threads = available_parallelism().unwrap_or(NonZeroUsize::MIN);
+        let compressor = Compressor::new(how(compression), threads)?;
+        self.0.push((compression, compressor.clone()));
+        Ok(compressor)
+    }
+}
+
+const fn how(compression: Compression) -> LayerCompression {
+    match compression {
+        Compression::None => LayerCompression::None,
+        Compression::Gzip => LayerCompression::Gzip(LayerCompression::GZIP_LEVEL),
+        Compression::Zstd => LayerCompression::Zstd(LayerCompression::ZSTD_LEVEL),
+    }
 }
 
 fn announce(
@@ -202,142 +207,50 @@ struct Work {
     repo: Repo,
     layer: Layer,
     compression: Compression,
-    destination: Arc<Destination>,
+    compressor: Compressor,
     progress: Arc<dyn ProgressSink>,
 }
 
-impl Work {
-    async fn run(self) -> Result<(Digest, Written)> {
-        let (index, diff_id) = (self.layer.index, self.layer.diff_id);
+impl LayerJob for Work {
+    type Written = (Digest, Written);
+
+    fn make(&self, stop: &Stop) -> Result<LayerBlob> {
+        let (index, digest) = (self.layer.index, self.layer.descriptor.digest);
         self.progress.event(Event::LayerStarted {
             index,
-            digest: self.layer.descriptor.digest,
+            digest,
             size: self.layer.descriptor.size,
         });
-        let (repo, layer, compression) = (self.repo, self.layer, self.compression);
-        let blob = spawn_blocking(move || compress(&repo, &layer, compression)).await;
-        let (written, file) = blob.context("A worker died")??;
-        let there = self.destination.has_blob(&written.digest, written.size);
-        if !there.await? {
-            let content = Scratch(file);
-            let put = (self.destination).put_blob(&written.digest, written.size, &content);
-            put.await?;
-        }
-        self.progress.event(Event::LayerDone { index });
-        Ok((diff_id, written))
+        let made = self.rebuilt(stop);
+        made.with_context(|| format!("Putting layer {digest} together"))
     }
-}
 
-/// Puts a layer together and compresses it into a file without a name.
-fn compress(repo: &Repo, layer: &Layer, compression: Compression) -> Result<(Written, File)> {
-    let diff_id = &layer.diff_id;
-    let work = || {
-        let file = repo.scratch_file().context("Making a scratch file")?;
-        let blob = Hashing::new(BufWriter::with_capacity(BUFFER, file));
-        let (found, blob) = wrap(repo, diff_id, compression, blob)?;
-        if found != *diff_id {
-            let expected = *diff_id;
-            return Err(ReexportError::DiffId { expected, found }.into());
-        }
+    fn written(&self, blob: &LayerBlob) -> (Digest, Written) {
+        let index = self.layer.index;
+        self.progress.event(Event::LayerDone { index });
         let written = Written {
-            digest: Digest::from_bytes(blob.hasher.finalize().into()),
+            digest: blob.digest,
             size: blob.size,
-            compression,
+            compression: self.compression,
             original: false,
         };
-        let file = blob
-            .out
-            .into_inner()
-            .map_err(io::IntoInnerError::into_error)?;
-        anyhow::Ok((written, file))
-    };
-    work().with_context(|| format!("Putting layer {} together", layer.descriptor.digest))
-}
-
-/// Writes the stream through a compressor; gives its digest.
-fn wrap<W: Write>(
-    repo: &Repo,
-    diff_id: &Digest,
-    compression: Compression,
-    blob: Hashing<W>,
-) -> Result<(Digest, Hashing<W>)> {
-    let digest = |hasher: Sha256| Digest::from_bytes(hasher.finalize().into());
-    Ok(match compression {
-        Compression::None => {
-            let mut tar = Hashing::new(blob);
-            repo.rebuild_layer(diff_id, &mut tar)?;
-            (digest(tar.hasher), tar.out)
-        }
-        Compression::Gzip => {
-            let level = flate2::Compression::new(GZIP_LEVEL);
-            let encoder = flate2::write::GzEncoder::new(blob, level);
-            let mut tar = Hashing::new(BufWriter::with_capacity(BUFFER, encoder));
-            repo.rebuild_layer(diff_id, &mut tar)?;
-            let encoder = tar
-                .out
-                .into_inner()
-                .map_err(io::IntoInnerError::into_error)?;
-            (digest(tar.hasher), encoder.finish()?)
-        }
-        Compression::Zstd => {
-            let encoder = zstd::Encoder::new(blob, ZSTD_LEVEL)?;
-            let mut tar = Hashing::new(BufWriter::with_capacity(BUFFER, encoder));
-            repo.rebuild_layer(diff_id, &mut tar)?;
-            let encoder = tar
-                .out
-                .into_inner()
-                .map_err(io::IntoInnerError::into_error)?;
-            (digest(tar.hasher), encoder.finish()?)
-        }
-    })
-}
-
-/// Hashes and counts what it passes on.
-struct Hashing<W> {
-    out: W,
-    hasher: Sha256,
-    size: u64,
-}
-
-impl<W> Hashing<W> {
-    fn new(out: W) -> Self {
-        Self {
-            out,
-            hasher: Sha256::new(),
-            size: 0,
-        }
+        (self.layer.diff_id, written)
     }
 }
 
-impl<W: Write> Write for Hashing<W> {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let count = self.out.write(bytes)?;
-        self.hasher.update(&bytes[..count]);
-        self.size += count as u64;
-        Ok(count)
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        self.out.flush()
-    }
-}
-
-/// A file that is read from its beginning.
-struct Scratch(File);
-
-#[async_trait]
-impl Content for Scratch {
-    async fn open(&self) -> Result<Blob, Error> {
-        let open = || {
-            let mut file = self.0.try_clone()?;
-            file.seek(SeekFrom::Start(0))?;
-            Ok::<Box<dyn Read + Send>, io::Error>(Box::new(file))
-        };
-        let reader = open().map_err(|source| Error::Io {
-            place: "a scratch file".into(),
-            source,
-        })?;
-        Ok(Blob::Reader(reader))
+impl Work {
+    fn rebuilt(&self, stop: &Stop) -> Result<LayerBlob> {
+        let file = self.repo.scratch_file().context("Making a scratch file")?;
+        let out = stop.watch(self.compressor.layer(file)?);
+        let mut out = BufWriter::with_capacity(BUFFER, out);
+        let (expected, repo) = (self.layer.diff_id, &self.repo);
+        repo.rebuild_layer(&expected, &mut out)?;
+        let out = out.into_inner().map_err(io::IntoInnerError::into_error)?;
+        let blob = out.inner.finish()?;
+        match blob.diff_id {
+            found if found == expected => Ok(blob),
+            found => Err(ReexportError::DiffId { expected, found }.into()),
+        }
     }
 }
 
@@ -363,12 +276,7 @@ fn manifest(
         }
         entry["digest"] = written.digest.to_string().into();
         entry["size"] = written.size.into();
-        let suffix = match written.compression {
-            Compression::None => "",
-            Compression::Gzip => "+gzip",
-            Compression::Zstd => "+zstd",
-        };
-        entry["mediaType"] = format!("{LAYER}{suffix}").into();
+        entry["mediaType"] = how(written.compression).media_type().into();
         if let Some(annotations) = entry["annotations"].as_object_mut() {
             let names_position = |key: &str| POSITIONS.iter().any(|p| key.starts_with(p));
             annotations.retain(|key, _| !names_position(key));
