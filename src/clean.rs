@@ -4,13 +4,13 @@
 
 use std::ffi::{OsStr, OsString};
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
 
 use anyhow::{Context as _, Result};
 use fn_error_context::context;
-use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, ResolveFlags, StatxFlags};
+use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, ResolveFlags};
 use rustix::io::Errno;
 
 use crate::sys::fs as sysfs;
@@ -50,7 +50,7 @@ pub fn run(root: &Path) -> Result<Cleaned> {
             Err(Errno::NOENT | Errno::LOOP | Errno::NOTDIR) => continue,
             Err(errno) => return Err(errno).context(format!("Opening /{name}")),
         };
-        let mount = mount_of(&dir, OsStr::new(""))?;
+        let mount = sysfs::mount_of(&dir, OsStr::new(""))?;
         empty(&dir, mount, &mut cleaned).with_context(|| format!("Emptying /{name}"))?;
     }
     Ok(cleaned)
@@ -61,7 +61,7 @@ fn empty(dir: &OwnedFd, mount: u64, cleaned: &mut Cleaned) -> io::Result<bool> {
     let mut all = true;
     for name in names(dir)? {
         let found = rustix::fs::statat(dir, &name, AtFlags::SYMLINK_NOFOLLOW)?;
-        if mount_of(dir, &name)? != mount {
+        if sysfs::mount_of(dir, &name)? != mount {
             cleaned.mounts += 1;
             all = false;
             continue;
@@ -93,16 +93,6 @@ fn names(dir: &OwnedFd) -> io::Result<Vec<OsString>> {
         }
     }
     Ok(names)
-}
-
-/// Number of the mount that a name is on; of the directory itself with no name.
-fn mount_of(dir: impl AsFd, name: &OsStr) -> io::Result<u64> {
-    let flags = AtFlags::SYMLINK_NOFOLLOW | AtFlags::NO_AUTOMOUNT | AtFlags::EMPTY_PATH;
-    let found = rustix::fs::statx(dir, name, flags, StatxFlags::MNT_ID)?;
-    // Kernels before 5.8 do not tell mounts; the device does nearly as well.
-    let told = found.stx_mask & StatxFlags::MNT_ID.bits() != 0;
-    let device = (u64::from(found.stx_dev_major) << 32) | u64::from(found.stx_dev_minor);
-    Ok(if told { found.stx_mnt_id } else { device })
 }
 
 #[cfg(test)]

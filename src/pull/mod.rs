@@ -22,7 +22,7 @@ pub use accept::{Accepted, accept, accept_copy, judge, noted};
 pub use commit_tar::import_commit;
 pub use import::LayerFailure;
 pub use plan::{LayerState, PlannedLayer, PullPlan};
-pub use prepare::{Prepared, PullOptions, Unsuitable, compare, prepare};
+pub use prepare::{Prepared, PullOptions, Unsuitable, compare, insist_on_arch, prepare};
 pub use run::run;
 pub use steps::{Action, LayerStep, steps_of_stored};
 pub use stream::{Failure, split};

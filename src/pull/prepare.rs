@@ -10,7 +10,7 @@ use thiserror::Error;
 use super::accept::Accepted;
 use super::chunked;
 use super::plan::{PlannedLayer, PullPlan};
-use crate::image::{Chunked, ImageConfig, ImageReference, LayerKind};
+use crate::image::{Chunked, ImageConfig, ImageReference, LayerKind, Manifest};
 use crate::progress::ProgressSink;
 use crate::repo::layer::path_rules;
 use crate::repo::{ImageRecord, Repo};
@@ -30,7 +30,7 @@ pub struct PullOptions {
 #[derive(Debug, Error, PartialEq, Eq)]
 pub enum Unsuitable {
     /// For another machine.
-    #[error("image {image} is for {found}, but this host needs {wanted}")]
+    #[error("image {image} is for {found}, but {wanted} is needed")]
     Architecture {
         /// The image.
         image: String,
@@ -168,17 +168,32 @@ fn check(
     options: &PullOptions,
 ) -> Result<(), Unsuitable> {
     let image = imgref.to_string();
-    if !config.is_for(&options.arch) {
-        let found = format!("{}/{}", config.os, config.architecture);
-        let wanted = format!("linux/{}", options.arch);
-        return Err(Unsuitable::Architecture {
-            image,
-            found,
-            wanted,
-        });
-    }
+    check_arch(config, &image, &options.arch)?;
     match options.require_bootable && !config.is_bootable() {
         true => Err(Unsuitable::NotBootable { image }),
         false => Ok(()),
     }
+}
+
+fn check_arch(config: &ImageConfig, image: &str, arch: &str) -> Result<(), Unsuitable> {
+    match config.is_for(arch) {
+        true => Ok(()),
+        false => Err(Unsuitable::Architecture {
+            image: image.into(),
+            found: format!("{}/{}", config.os, config.architecture),
+            wanted: format!("linux/{arch}"),
+        }),
+    }
+}
+
+/// Fails unless the image of `manifest` is for the architecture that a user asked for: a manifest that
+/// is chosen from no index may be for any.
+pub async fn insist_on_arch(
+    source: &dyn ImageSource,
+    manifest: &Manifest,
+    image: &str,
+    arch: &str,
+) -> Result<()> {
+    let config = fetch_config(source, manifest).await?;
+    Ok(check_arch(&config, image, arch)?)
 }

@@ -1,13 +1,16 @@
 //! File operations relative to a directory handle. Names come in, handles and bytes go out. Never
 //! follows a link out of the directory for removal, and never reads a file without a limit.
 
+use std::ffi::OsStr;
 use std::fs::File;
 use std::hash::{BuildHasher, RandomState};
 use std::io::{self, Read, Write as _};
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 
-use rustix::fs::{AtFlags, CWD, Dir, FileType, FlockOperation, Mode, OFlags, ResolveFlags};
+use rustix::fs::{
+    AtFlags, CWD, Dir, FileType, FlockOperation, Mode, OFlags, ResolveFlags, StatxFlags,
+};
 use rustix::io::Errno;
 
 /// Opens a directory below `at`.
@@ -226,4 +229,14 @@ pub fn ensure_dir_within(root: &Path, above: &str, name: &str) -> io::Result<()>
 pub fn available_bytes(file: impl AsFd) -> io::Result<u64> {
     let stat = rustix::fs::fstatvfs(file)?;
     Ok(stat.f_bavail.saturating_mul(stat.f_frsize))
+}
+
+/// Number of the mount that a name is on; of the directory itself with no name.
+pub fn mount_of(dir: impl AsFd, name: &OsStr) -> io::Result<u64> {
+    let flags = AtFlags::SYMLINK_NOFOLLOW | AtFlags::NO_AUTOMOUNT | AtFlags::EMPTY_PATH;
+    let found = rustix::fs::statx(dir, name, flags, StatxFlags::MNT_ID)?;
+    // Kernels before 5.8 do not tell mounts; the device does nearly as well.
+    let told = found.stx_mask & StatxFlags::MNT_ID.bits() != 0;
+    let device = (u64::from(found.stx_dev_major) << 32) | u64::from(found.stx_dev_minor);
+    Ok(if told { found.stx_mnt_id } else { device })
 }

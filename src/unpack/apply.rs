@@ -113,7 +113,8 @@ impl Apply<'_> {
             }
             Kind::HardLink => self.hard_link(entry, dirs, name)?,
             Kind::Fifo => {
-                self.root.parent(dirs)?.fifo(name)?;
+                let parent = self.root.parent(dirs)?;
+                parent.fifo(name, self.root, &meta)?;
             }
             Kind::Device => {
                 self.applied.devices += 1;

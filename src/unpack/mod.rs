@@ -3,17 +3,21 @@
 //! ever written, linked or removed outside of the directory, whatever an archive says.
 //!
 //! The work is done in a directory beside it, `.NAME.RANDOM.new`, which is renamed at the end and
-//! removed after a failure.
+//! removed after a failure. Where something is mounted on the directory, the work is done inside, and
+//! what is in the image moves up at the end, name by name.
 
 mod apply;
 mod later;
 mod root;
 
+use std::ffi::OsStr;
+use std::fs::Permissions;
 use std::io::{self, BufReader, Read};
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use anyhow::{Context, Result, anyhow};
+use anyhow::{Context, Result};
 use thiserror::Error;
 use tokio::task::spawn_blocking;
 
@@ -132,32 +136,26 @@ fn unpack(
 struct Beside {
     path: PathBuf,
     target: PathBuf,
+    /// Whether it is within the target, which cannot be replaced.
+    within: bool,
 }
 
 impl Beside {
     fn new(target: &Path) -> Result<Self> {
-        let name = target.file_name().and_then(|name| name.to_str());
-        let name = name.ok_or_else(|| anyhow!("{} does not name a directory", target.display()))?;
-        match target
-            .read_dir()
-            .map(|mut entries| entries.next().is_none())
-        {
-            Ok(true) => {}
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-            Ok(false) => return Err(UnpackError::NotEmpty(target.into()).into()),
-            Err(error) if error.kind() == io::ErrorKind::NotADirectory => {
-                return Err(UnpackError::NotEmpty(target.into()).into());
-            }
-            Err(error) => return Err(error).context(format!("Looking at {}", target.display())),
-        }
+        let (target, within) = place(target)?;
+        let name = target.file_name().unwrap_or_default().to_string_lossy();
         let passing = format!(".{name}.{}.new", uuid::Uuid::new_v4().simple());
-        let path = target.with_file_name(passing);
+        let path = match within {
+            true => target.join(passing),
+            false => target.with_file_name(passing),
+        };
         use std::os::unix::fs::DirBuilderExt as _;
         let made = std::fs::DirBuilder::new().mode(0o700).create(&path);
         made.with_context(|| format!("Making {}", path.display()))?;
         Ok(Self {
             path,
-            target: target.into(),
+            target,
+            within,
         })
     }
 
@@ -168,9 +166,65 @@ impl Beside {
             .carry_out(&root)
             .context("Setting modes and times of directories")?;
         sysfs::sync_filesystem(&self.path).context("Writing the directory to its disk")?;
+        if self.within {
+            let moved = self.move_up(owners);
+            return moved.with_context(|| format!("Moving to {}", self.target.display()));
+        }
         let named = std::fs::rename(&self.path, &self.target);
         named.with_context(|| format!("Renaming to {}", self.target.display()))
     }
+
+    fn move_up(&self, owners: bool) -> io::Result<()> {
+        if owners {
+            // What is below it may be set-id root.
+            std::fs::set_permissions(&self.target, Permissions::from_mode(0o700))?;
+        }
+        for entry in self.path.read_dir()? {
+            let entry = entry?;
+            std::fs::rename(entry.path(), self.target.join(entry.file_name()))?;
+        }
+        sysfs::sync_filesystem(&self.target)
+    }
+}
+
+/// The directory that `target` means, where it is there, and whether something is mounted on it. It must be
+/// empty.
+fn place(target: &Path) -> Result<(PathBuf, bool)> {
+    let looking = || format!("Looking at {}", target.display());
+    let found = match target.canonicalize() {
+        Ok(found) => found,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            return match target.is_symlink() {
+                true => Err(UnpackError::NotEmpty(target.into()).into()),
+                false => Ok((target.into(), false)),
+            };
+        }
+        Err(error) => return Err(error).with_context(looking),
+    };
+    match is_free(&found) {
+        Ok(Some(mounted)) => Ok((found, mounted)),
+        Ok(None) => Err(UnpackError::NotEmpty(target.into()).into()),
+        Err(error) => Err(error).with_context(looking),
+    }
+}
+
+/// Whether something is mounted on a directory; `None`: it is none, or not empty.
+fn is_free(target: &Path) -> io::Result<Option<bool>> {
+    if !target.is_dir() {
+        return Ok(None);
+    }
+    let mount = |path: &Path| sysfs::mount_of(sysfs::open_dir_path(path)?, OsStr::new(""));
+    let mounted = match target.parent() {
+        Some(parent) => mount(parent)? != mount(target)?,
+        None => true,
+    };
+    for entry in target.read_dir()? {
+        // A new ext4 has one for its own use.
+        if !mounted || entry?.file_name() != "lost+found" {
+            return Ok(None);
+        }
+    }
+    Ok(Some(mounted))
 }
 
 impl Drop for Beside {

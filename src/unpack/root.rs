@@ -149,17 +149,18 @@ impl Parent {
     ) -> io::Result<()> {
         self.clear(name)?;
         rustix::fs::symlinkat(OsStr::from_bytes(target), &self.0, name)?;
+        self.dress(name, root, meta)
+    }
+
+    /// Gives what cannot be opened its owner and time.
+    fn dress(&self, name: &OsStr, root: &Root, meta: &Meta<'_>) -> io::Result<()> {
         let nofollow = AtFlags::SYMLINK_NOFOLLOW;
         if root.owners {
             let (uid, gid) = (Uid::from_raw(meta.uid), Gid::from_raw(meta.gid));
             rustix::fs::chownat(&self.0, name, Some(uid), Some(gid), nofollow)?;
         }
-        Ok(rustix::fs::utimensat(
-            &self.0,
-            name,
-            &times(meta.mtime),
-            nofollow,
-        )?)
+        let times = times(meta.mtime);
+        Ok(rustix::fs::utimensat(&self.0, name, &times, nofollow)?)
     }
 
     /// Another name for a file. `false`: there is no file to link to.
@@ -181,15 +182,13 @@ impl Parent {
         Ok(true)
     }
 
-    pub(super) fn fifo(&self, name: &OsStr) -> io::Result<()> {
+    pub(super) fn fifo(&self, name: &OsStr, root: &Root, meta: &Meta<'_>) -> io::Result<()> {
         self.clear(name)?;
-        Ok(rustix::fs::mknodat(
-            &self.0,
-            name,
-            FileType::Fifo,
-            0o600.into(),
-            0,
-        )?)
+        rustix::fs::mknodat(&self.0, name, FileType::Fifo, 0o600.into(), 0)?;
+        let mode = Mode::from_raw_mode(meta.mode & 0o777);
+        // Nobody else can have put a link there: directories are the user's own until the end.
+        rustix::fs::chmodat(&self.0, name, mode, AtFlags::empty())?;
+        self.dress(name, root, meta)
     }
 
     /// Removes what stands at a name, with everything below it.

@@ -1,6 +1,6 @@
 //! Hosts that cannot take an image: a full disk, a read-only file system, no permission, a lock
-//! that somebody holds. Needs root, `unshare`, `mount` and `setpriv`; mounts stay inside a mount
-//! namespace of their own.
+//! that somebody holds; and what mounts mean to `container commit`. Needs root, `unshare`, `mount` and
+//! `setpriv`; mounts stay inside a mount namespace of their own.
 
 use std::process::{Command, Output};
 
@@ -12,7 +12,7 @@ use crate::scene::{Scene, stderr};
 
 /// Whether the tests of this file can run; says why where they cannot.
 #[expect(clippy::print_stderr, reason = "a test that cannot run says why")]
-fn can_mount() -> bool {
+pub fn can_mount() -> bool {
     let unshare = Command::new("unshare").args(["--mount", "true"]).output();
     let can = rustix::process::geteuid().is_root() && unshare.is_ok_and(|o| o.status.success());
     if !can {
@@ -22,7 +22,7 @@ fn can_mount() -> bool {
 }
 
 /// Runs a script in a mount namespace of its own, with `$BOWLINE`, `$IMAGE` and `$DIR`.
-fn in_namespace(scene: &Scene, image: &str, script: &str) -> Output {
+pub fn in_namespace(scene: &Scene, image: &str, script: &str) -> Output {
     Command::new("unshare")
         .args(["--mount", "bash", "-euc", script])
         .env("BOWLINE", env!("CARGO_BIN_EXE_bowline"))
@@ -134,4 +134,45 @@ fn a_locked_sysroot_exits_with_5_and_nothing_is_removed() {
     }
     // A repository of its own has nothing to do with that lock.
     scene.ok(&["prune"]);
+}
+
+#[test]
+fn the_last_step_of_a_build_leaves_mounts_alone() {
+    if !can_mount() {
+        return;
+    }
+    // As buildah mounts a cache, a secret and a directory in memory.
+    let script = r#"
+        cd $DIR
+        mkdir -p root/run/secrets root/tmp/build/below root/var/cache/apt root/var/tmp/x root/var/lib
+        mount -t tmpfs tmpfs root/var/cache/apt
+        mount -t tmpfs tmpfs root/tmp/build
+        mkdir root/tmp/build/below
+        echo secret >secret
+        touch root/run/secrets/one
+        mount --bind secret root/run/secrets/one
+        touch root/var/cache/apt/kept root/tmp/build/below/kept
+        touch root/run/gone root/run/secrets/gone root/tmp/gone root/var/cache/gone root/var/lib/kept
+        $BOWLINE container commit --rootfs root
+        umount root/var/cache/apt root/tmp/build root/run/secrets/one
+        find root -mindepth 2 '(' ! -type d -o -empty ')' | sort
+        cat secret
+        mount -t tmpfs tmpfs root/var/cache
+        touch root/var/cache/kept
+        $BOWLINE container commit --rootfs root
+        ls root/var/cache
+    "#;
+    let scene = Scene::new();
+    let output = in_namespace(&scene, "", script);
+    assert!(output.status.success(), "{}", stderr(&output));
+    let said = String::from_utf8(output.stdout).unwrap();
+    let expected = "Removed 5 files and directories; left 3 mounts alone\n\
+                    root/run/secrets/one\n\
+                    root/tmp/build/below\n\
+                    root/var/cache/apt\n\
+                    root/var/lib/kept\n\
+                    root/var/tmp\n\
+                    secret\n";
+    assert!(said.starts_with(expected), "{said}");
+    assert!(said.ends_with("left 1 mount alone\nkept\n"), "{said}");
 }

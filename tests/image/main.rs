@@ -7,3 +7,4 @@ mod failures;
 mod host;
 mod registry;
 mod scene;
+mod unpack;

@@ -67,6 +67,7 @@ fn commit(args: &CommitArgs, context: &Context) -> Result<Outcome> {
     let done = clean::run(&args.rootfs)?;
     let kept = match done.mounts {
         0 => String::new(),
+        1 => "; left 1 mount alone".into(),
         mounts => format!("; left {mounts} mounts alone"),
     };
     context.say(&format!(

@@ -34,6 +34,10 @@ pub fn run(args: &ImageCopyArgs, context: &Context) -> Result<()> {
                 index: plan.digest(),
             };
             pull::accept_copy(&*source, &from, resolved, &rules).await?;
+            if args.fetch.arch.is_some() {
+                let (image, arch) = (from.imgref.to_string(), context.arch(&args.fetch));
+                pull::insist_on_arch(&*source, manifest, &image, &arch).await?;
+            }
         }
         let options = push_options(args, &from.imgref, context, progress.clone());
         let destination = Destination::open(&to, &options).await?;

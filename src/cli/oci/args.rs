@@ -29,11 +29,11 @@ pub struct UnpackArgs {
     #[arg(value_name = "IMAGE")]
     pub image: String,
 
-    /// Directory to unpack to; it must be empty, or not be there
+    /// Directory to unpack to; it must be empty, or not be there. Something may be mounted on it
     #[arg(value_name = "DIR")]
     pub dir: PathBuf,
 
-    /// sha256 of the archive behind a URL, 64 hex digits
+    /// sha256 of the archive behind a URL: 64 hex digits
     #[arg(long, value_name = "HEX")]
     pub sha256: Option<String>,
 

@@ -39,6 +39,10 @@ fn unpack(args: &UnpackArgs, context: &Context) -> Result<()> {
         let found = transport::resolve(&*source, &context.arch(&args.fetch)).await?;
         pinned(&found, digest.as_ref())?;
         origin.accept(&*source, &found, context).await?;
+        if args.fetch.arch.is_some() {
+            let arch = context.arch(&args.fetch);
+            pull::insist_on_arch(&*source, &found.manifest, &args.image, &arch).await?;
+        }
         progress.event(Event::Phase(Phase::Fetch));
         let owners = rustix::process::geteuid().is_root();
         let done = unpack::run(&source, &found.manifest, &dir, owners, &progress).await?;
@@ -48,8 +52,10 @@ fn unpack(args: &UnpackArgs, context: &Context) -> Result<()> {
     progress.event(Event::Finished);
     let result = result.with_context(|| format!("Unpacking {} to {}", args.image, dir.display()));
     let (digest, done) = result?;
-    if done.devices > 0 {
-        tracing::warn!("{} devices of the image were left out", done.devices);
+    match done.devices {
+        0 => {}
+        1 => tracing::warn!("1 device of the image was left out"),
+        devices => tracing::warn!("{devices} devices of the image were left out"),
     }
     context.print(&format!(
         "Image   {}\nDigest  {digest}\nUnpacked {} layers to {}\n",
@@ -69,9 +75,11 @@ enum Origin {
 
 impl Origin {
     fn of(args: &UnpackArgs) -> Result<Self> {
-        let web = args.image.starts_with("https://") || args.image.starts_with("http://");
-        match (web, &args.sha256) {
-            (true, Some(hex)) => Ok(Self::Web(Digest::from_hex(hex)?)),
+        match (is_url(&args.image), &args.sha256) {
+            (true, Some(text)) => {
+                let hex = text.strip_prefix("sha256:").unwrap_or(text);
+                Ok(Self::Web(Digest::from_hex(hex)?))
+            }
             (true, None) => {
                 let error = UsageError::new("an archive behind a URL needs --sha256");
                 let hint = "whoever offers the archive tells its sha256; it is checked before anything \
@@ -100,10 +108,12 @@ impl Origin {
             Self::Image(image) => transport::open(&image.imgref, &options).await?.into(),
             Self::Web(sha256) => {
                 // On the file system that will take the image: it has room for it.
-                let parent = dir.parent().unwrap_or(dir);
-                let file = sysfs::open_dir_path(parent).and_then(sysfs::unnamed);
-                let file =
-                    file.with_context(|| format!("Making a file in {}", parent.display()))?;
+                let place = match dir.is_dir() {
+                    true => dir,
+                    false => dir.parent().unwrap_or(dir),
+                };
+                let file = sysfs::open_dir_path(place).and_then(sysfs::unnamed);
+                let file = file.with_context(|| format!("Making a file in {}", place.display()))?;
                 let opened = transport::open_url(&args.image, sha256, file, &options);
                 opened.await?.into()
             }
@@ -125,6 +135,15 @@ impl Origin {
             Self::Web(_) => Ok(()),
         }
     }
+}
+
+fn is_url(image: &str) -> bool {
+    let scheme = image.split_once("://").map(|(scheme, _)| scheme);
+    scheme.is_some_and(|s| {
+        ["https", "http"]
+            .iter()
+            .any(|web| s.eq_ignore_ascii_case(web))
+    })
 }
 
 fn pinned(found: &Resolved, wanted: Option<&Digest>) -> Result<(), transport::Error> {
