@@ -1,15 +1,29 @@
 //! Image references as users type them: text comes in, a reference that means the same from any
-//! working directory goes out. Never looks whether the image exists.
+//! working directory goes out. Never looks whether the image exists. The same for names of refs.
 
 use std::path;
 
 use anyhow::{Context as _, Result};
 
+use super::UsageError;
 use crate::image::{OstreeImageReference, Transport};
+use crate::repo::Repo;
 
 /// Parses what a user typed.
 pub fn parse(text: &str) -> Result<OstreeImageReference> {
     absolute(OstreeImageReference::from_user(text)?)
+}
+
+/// Refuses what no ref of a repository can be called, before there is any work for it.
+pub fn check_ref_name(name: Option<&str>) -> Result<(), UsageError> {
+    match name {
+        Some(name) if !Repo::is_ref_name(name) => {
+            let error = UsageError::new(format!("{name:?} is no name for a ref"));
+            Err(error
+                .hint("write words of letters, digits, `.`, `-` and `_`, with `/` between them"))
+        }
+        _ => Ok(()),
+    }
 }
 
 /// The origin is read from other working directories: a path in it must not be relative.

@@ -101,6 +101,11 @@ impl Repo {
         Ok(())
     }
 
+    /// Whether a ref of this repository may be called so.
+    pub fn is_ref_name(name: &str) -> bool {
+        !name.contains(':') && ostree::validate_rev(name).is_ok()
+    }
+
     /// Points a ref to a commit; what it pointed to before does not matter.
     #[context("Setting ref {name}")]
     pub fn set_ref(&self, name: &str, commit: &str) -> Result<()> {

@@ -100,8 +100,8 @@ pub struct EncapsulateArgs {
     #[arg(value_name = "REF")]
     pub rev: String,
 
-    /// Where the image goes: registry:host/name:tag, oci:DIRECTORY:TAG, oci-archive:FILE:TAG or
-    /// dir:DIRECTORY
+    /// Where the image goes: registry:host/name:tag, oci:DIRECTORY:TAG, oci-archive:FILE:TAG,
+    /// docker-archive:FILE:NAME:TAG or dir:DIRECTORY
     #[arg(value_name = "IMAGE")]
     pub image: String,
 
@@ -138,8 +138,8 @@ pub struct BuildChunkedArgs {
     #[arg(long, value_name = "IMAGE")]
     pub from: Option<String>,
 
-    /// Where the image goes: registry:host/name:tag, oci:DIRECTORY:TAG, oci-archive:FILE:TAG or
-    /// dir:DIRECTORY
+    /// Where the image goes: registry:host/name:tag, oci:DIRECTORY:TAG, oci-archive:FILE:TAG,
+    /// docker-archive:FILE:NAME:TAG or dir:DIRECTORY
     #[arg(long, value_name = "IMAGE")]
     pub output: String,
 

@@ -12,6 +12,7 @@ use crate::transport;
 /// Fetches the commit.
 pub fn run(args: &UnencapsulateArgs, context: &Context) -> Result<Outcome> {
     let image = reference::parse(&args.image)?;
+    reference::check_ref_name(args.write_ref.as_deref())?;
     let repo = image::open(&args.repo)?;
     let progress = context.progress(&image.imgref.to_string())?;
     let options = FetchCommit {

@@ -48,7 +48,8 @@ pub struct ReexportArgs {
     #[arg(value_name = "IMAGE")]
     pub image: String,
 
-    /// Where to write it: host/name:tag, oci:DIRECTORY:TAG, oci-archive:FILE:TAG or dir:DIRECTORY
+    /// Where to write it: host/name:tag, oci:DIRECTORY:TAG, oci-archive:FILE:TAG,
+    /// docker-archive:FILE:NAME:TAG or dir:DIRECTORY
     #[arg(value_name = "DESTINATION")]
     pub destination: String,
 
@@ -79,7 +80,8 @@ pub struct ImageCopyArgs {
     #[arg(value_name = "SOURCE")]
     pub source: String,
 
-    /// Where to copy it: host/name:tag, oci:DIRECTORY:TAG, oci-archive:FILE:TAG or dir:DIRECTORY
+    /// Where to copy it: host/name:tag, oci:DIRECTORY:TAG, oci-archive:FILE:TAG,
+    /// docker-archive:FILE:NAME:TAG or dir:DIRECTORY
     #[arg(value_name = "DESTINATION")]
     pub destination: String,
 

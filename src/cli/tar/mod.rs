@@ -10,7 +10,7 @@ use anyhow::{Context as _, Result};
 
 use self::args::{ExportArgs, ImportArgs, TarArgs, TarCommand};
 use super::output::StdoutWriter;
-use super::{Context, Outcome, UsageError, image};
+use super::{Context, Outcome, UsageError, image, reference};
 use crate::build::tar_export;
 use crate::pull::import_commit;
 
@@ -41,6 +41,7 @@ fn export(args: &ExportArgs) -> Result<()> {
 }
 
 fn import(args: &ImportArgs, context: &Context) -> Result<()> {
+    reference::check_ref_name(args.write_ref.as_deref())?;
     let repo = image::open(&args.repo)?;
     let input: Box<dyn BufRead> = match &args.file {
         None => Box::new(BufReader::with_capacity(READ_BUFFER, io::stdin().lock())),
