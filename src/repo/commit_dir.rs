@@ -79,10 +79,7 @@ impl Repo {
     fn finish(&self, tree: &ostree::MutableTree, words: &CommitWords) -> Result<String> {
         let repo = self.ostree();
         move_etc(repo, tree)?;
-        if !has(tree, "sysroot") {
-            let dir = tree.ensure_dir("sysroot")?;
-            dir.set_metadata_checksum(&tree.metadata_checksum());
-        }
+        ensure(tree, "sysroot")?;
         if !has(tree, "ostree") {
             let link = repo.write_symlink(None, 0, 0, None, "sysroot/ostree", NONE)?;
             tree.replace_file("ostree", &link)?;
@@ -119,33 +116,54 @@ fn has(tree: &ostree::MutableTree, name: &str) -> bool {
     tree.lookup(name).is_ok()
 }
 
-fn move_etc(repo: &ostree::Repo, tree: &ostree::MutableTree) -> Result<()> {
-    let Ok((_, Some(etc))) = tree.lookup("etc") else {
-        return Ok(());
-    };
-    let empty = etc.copy_files().is_empty() && etc.copy_subdirs().is_empty();
-    let usr = tree.ensure_dir("usr")?;
-    if !empty {
-        if has(&usr, "etc") {
-            return Err(EtcTwice.into());
-        }
-        let written = repo.write_mtree(&etc, NONE)?;
-        let written = written.downcast::<ostree::RepoFile>();
-        let written = written
-            .ok()
-            .context("libostree returned something else than a tree")?;
-        let (contents, meta) = (
-            written
-                .tree_get_contents_checksum()
-                .context("/etc was not written")?,
-            written
-                .tree_get_metadata_checksum()
-                .context("/etc was not written")?,
-        );
-        let moved = usr.ensure_dir("etc")?;
-        moved.fill_empty_from_dirtree(repo, &contents, &meta);
+/// A directory, made like the one above it where it is missing.
+fn ensure(tree: &ostree::MutableTree, name: &str) -> Result<ostree::MutableTree> {
+    let is_new = !has(tree, name);
+    let dir = tree.ensure_dir(name)?;
+    if is_new {
+        dir.set_metadata_checksum(&tree.metadata_checksum());
     }
-    tree.remove("etc", true)?;
+    Ok(dir)
+}
+
+fn move_etc(repo: &ostree::Repo, tree: &ostree::MutableTree) -> Result<()> {
+    let usr = tree.lookup("usr").ok().and_then(|(_, usr)| usr);
+    let twice = usr.is_some_and(|usr| has(&usr, "etc"));
+    match tree.lookup("etc") {
+        Ok((_, Some(etc))) if is_empty(&etc) => {}
+        Ok((_, Some(_))) if twice => return Err(EtcTwice.into()),
+        Ok((_, Some(etc))) => move_to(repo, &etc, &ensure(tree, "usr")?)?,
+        // A link to it; a host has an /etc of its own.
+        Ok((Some(_), None)) if twice => {}
+        _ => return Ok(()),
+    }
+    Ok(tree.remove("etc", true)?)
+}
+
+fn is_empty(tree: &ostree::MutableTree) -> bool {
+    tree.copy_files().is_empty() && tree.copy_subdirs().is_empty()
+}
+
+fn move_to(
+    repo: &ostree::Repo,
+    etc: &ostree::MutableTree,
+    usr: &ostree::MutableTree,
+) -> Result<()> {
+    let written = repo.write_mtree(etc, NONE)?;
+    let written = written.downcast::<ostree::RepoFile>();
+    let written = written
+        .ok()
+        .context("libostree returned something else than a tree")?;
+    let (contents, meta) = (
+        written
+            .tree_get_contents_checksum()
+            .context("/etc was not written")?,
+        written
+            .tree_get_metadata_checksum()
+            .context("/etc was not written")?,
+    );
+    let moved = usr.ensure_dir("etc")?;
+    moved.fill_empty_from_dirtree(repo, &contents, &meta);
     Ok(())
 }
 
@@ -220,5 +238,18 @@ mod tests {
         assert!(error.downcast_ref::<EtcTwice>().is_some(), "{error:#}");
         std::fs::remove_file(root.join("etc/conf")).unwrap();
         repo.commit_dir(&root, &words()).unwrap();
+        std::fs::remove_dir(root.join("etc")).unwrap();
+        std::os::unix::fs::symlink("usr/etc", root.join("etc")).unwrap();
+        std::fs::write(root.join("usr/etc/conf"), "1").unwrap();
+        let linked = repo.commit_dir(&root, &words()).unwrap();
+        assert_eq!(paths(&repo, &linked), wanted);
+        let small = dir.path().join("small");
+        std::fs::create_dir_all(small.join("etc")).unwrap();
+        let empty = repo.commit_dir(&small, &words()).unwrap();
+        assert_eq!(paths(&repo, &empty), ["/ostree", "/sysroot"]);
+        std::fs::write(small.join("etc/conf"), "1").unwrap();
+        let moved = repo.commit_dir(&small, &words()).unwrap();
+        let wanted = ["/ostree", "/sysroot", "/usr", "/usr/etc", "/usr/etc/conf"];
+        assert_eq!(paths(&repo, &moved), wanted);
     }
 }

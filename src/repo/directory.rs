@@ -74,7 +74,9 @@ impl<'a> Writer<'a> {
         if EMPTIED.contains(&path) {
             return Ok(());
         }
-        for name in sysfs::list(dir).with_context(context)? {
+        let mut names = sysfs::list(dir).with_context(context)?;
+        names.sort_unstable();
+        for name in names {
             let path = match path {
                 "" => name.clone(),
                 above => format!("{above}/{name}"),
