@@ -14,7 +14,7 @@ use ring::signature::{ED25519, UnparsedPublicKey};
 use super::commit;
 
 /// Signatures in detached metadata (`aay`).
-const META_SIGNATURES: &str = "ostree.sign.ed25519";
+pub(super) const META_SIGNATURES: &str = "ostree.sign.ed25519";
 /// Bytes of a key.
 const KEY_BYTES: usize = 32;
 /// The largest key file that is read, bytes.
