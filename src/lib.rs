@@ -26,6 +26,7 @@ pub mod packages;
 pub mod progress;
 pub mod pull;
 pub mod repo;
+pub mod sign;
 pub mod sys;
 pub mod sysroot;
 #[cfg(feature = "testing")]

@@ -18,7 +18,7 @@ const FLOORS: [&[&str]; 9] = [
         "packages",
     ],
     &[
-        "pull", "unpack", "clean", "sysroot", "health", "lint", "build",
+        "pull", "unpack", "clean", "sysroot", "health", "lint", "build", "sign",
     ],
     &["host", "deploy"],
     &["upgrade", "install", "unattended"],

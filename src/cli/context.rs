@@ -56,8 +56,20 @@ pub struct Environment {
     pub tmpdir: Option<PathBuf>,
     /// `SOURCE_DATE_EPOCH`: seconds since 1970 that what is built says instead of its own time.
     pub source_date_epoch: Option<String>,
+    /// `COSIGN_PASSWORD`: the passphrase of a private key for sigstore; may be empty.
+    pub key_passphrase: Option<Passphrase>,
     /// `PATH`: where credential helpers are looked for, among others.
     pub search_path: Vec<PathBuf>,
+}
+
+/// A passphrase, which is in no message.
+#[derive(Clone, Default, PartialEq, Eq)]
+pub struct Passphrase(pub String);
+
+impl fmt::Debug for Passphrase {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Passphrase")
+    }
 }
 
 impl Environment {
@@ -79,6 +91,7 @@ impl Environment {
             editor: text("VISUAL").or_else(|| text("EDITOR")),
             tmpdir: path("TMPDIR"),
             source_date_epoch: text("SOURCE_DATE_EPOCH"),
+            key_passphrase: env::var("COSIGN_PASSWORD").ok().map(Passphrase),
             search_path: env::var_os("PATH")
                 .map(|path| env::split_paths(&path).collect())
                 .unwrap_or_default(),

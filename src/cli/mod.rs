@@ -42,7 +42,7 @@ use std::process::ExitCode;
 use clap::Parser;
 
 use args::{Cli, Command};
-pub use context::{Context, Environment};
+pub use context::{Context, Environment, Passphrase};
 pub use exit::{Interrupted, Outcome, UsageError};
 pub use output::OutputClosed;
 

@@ -72,7 +72,7 @@ impl CommitKey {
 
 impl Repo {
     /// Signs a commit with an ed25519 key. A signature that is there already is left as it is.
-    #[context("Signing commit {commit}")]
+    #[context("Signing commit {}", commit.hex())]
     pub fn sign_ed25519(&self, commit: &Digest, key: &CommitKey) -> Result<()> {
         let data = self.metadata_object(*commit, ObjectKind::Commit)?;
         ensure!(
@@ -92,9 +92,9 @@ impl Repo {
         self.set_detached(&checksum, &metadata.end())
     }
 
-    /// Signs a commit with a key of GnuPG's, in `home` if that is given. A signature by it that is there
-    /// already is left as it is.
-    #[context("Signing commit {commit}")]
+    /// Signs a commit with a key of GnuPG's (a fingerprint or key ID), in `home` if that is given. As with
+    /// `ostree gpg-sign`, the key may have signed it before.
+    #[context("Signing commit {}", commit.hex())]
     pub fn sign_gpg(&self, commit: &Digest, key: &str, home: Option<&Path>) -> Result<()> {
         let home = home.map(|home| home.to_string_lossy());
         let none = gio::Cancellable::NONE;

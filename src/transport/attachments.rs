@@ -13,14 +13,14 @@ use crate::image::{Descriptor, Digest, SignatureContent, StoredSignature};
 /// The largest signature that is read, in bytes: the limit of containers/image.
 pub(super) const MAX_SIGNATURE_BYTES: usize = 4 << 20;
 /// Signatures of one image that are looked at: the limit of containers/image for lookaside servers.
-pub(super) const MAX_SIGNATURES: usize = 128;
+pub const MAX_SIGNATURES: usize = 128;
 /// Bytes of all signatures of one image.
 pub(super) const MAX_SIGNATURES_BYTES: usize = 16 << 20;
 /// Referrers that are looked at.
 pub(super) const MAX_REFERRERS: usize = 64;
 
-/// Layers that are signatures.
-const SIGSTORE_LAYER: &str = "application/vnd.dev.cosign.simplesigning.v1+json";
+/// Media type of layers that are signatures.
+pub const SIGSTORE_LAYER: &str = "application/vnd.dev.cosign.simplesigning.v1+json";
 /// What cosign calls a referrer that is a signature.
 const SIGSTORE_ARTIFACT: &str = "application/vnd.dev.cosign.artifact.sig.v1+json";
 /// What the types of sigstore bundles begin with, be they signatures or other statements (cosign,
@@ -32,7 +32,7 @@ const BUNDLE_KIND: &str = "dev.sigstore.bundle.predicateType";
 const BUNDLE_SIGNATURE: &str = "https://sigstore.dev/cosign/sign/v1";
 
 /// The tag under which cosign keeps the signatures of a manifest.
-pub(super) fn signature_tag(digest: &Digest) -> String {
+pub fn signature_tag(digest: &Digest) -> String {
     format!("sha256-{}.sig", digest.hex())
 }
 

@@ -26,10 +26,12 @@ mod source;
 mod tar_index;
 mod web;
 
+pub use attachments::{MAX_SIGNATURES, SIGSTORE_LAYER, signature_tag};
 pub use error::Error;
 pub use open::open;
 pub use options::{HostPaths, SourceOptions};
 pub use rate::RateLimit;
+pub use registries_d::signature_directory;
 pub use registry::RegistrySource;
 pub use resolve::{fetch_config, resolve};
 pub use source::{Blob, ImageSource, RawManifest, Resolved};

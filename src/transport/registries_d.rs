@@ -9,15 +9,18 @@ use serde::Deserialize;
 
 use super::config_file::{self, io_error};
 use super::{Error, HostPaths};
-use crate::image::RegistryName;
+use crate::image::{Digest, RegistryName};
 
-/// One namespace of a file; other keys are for those who write signatures.
+/// One namespace of a file.
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 struct Namespace {
     lookaside: Option<String>,
     /// The old name of `lookaside`.
     sigstore: Option<String>,
+    lookaside_staging: Option<String>,
+    /// The old name of `lookaside-staging`.
+    sigstore_staging: Option<String>,
     use_sigstore_attachments: Option<bool>,
 }
 
@@ -33,6 +36,22 @@ impl File {
         let file: Option<Self> = serde_yaml_ng::from_slice(bytes)?;
         Ok(file.unwrap_or_default())
     }
+}
+
+impl Namespace {
+    fn read_from(&self) -> Option<&str> {
+        first_filled([&self.lookaside, &self.sigstore])
+    }
+
+    fn written_to(&self) -> Option<&str> {
+        let staging = first_filled([&self.lookaside_staging, &self.sigstore_staging]);
+        staging.or_else(|| self.read_from())
+    }
+}
+
+fn first_filled(texts: [&Option<String>; 2]) -> Option<&str> {
+    let mut texts = texts.into_iter().flatten();
+    texts.find(|text| !text.is_empty()).map(String::as_str)
 }
 
 /// The merged configuration.
@@ -111,13 +130,25 @@ impl RegistriesD {
     /// Where signature files of the repository are read; the file of a manifest's n-th signature is
     /// named by [`Lookaside::file`].
     pub(super) fn lookaside(&self, name: &RegistryName) -> Result<Lookaside, Error> {
-        let filled = |text: &Option<String>| text.clone().filter(|text| !text.is_empty());
-        let configured = self
-            .covering(name)
-            .find_map(|n| filled(&n.lookaside).or_else(|| filled(&n.sigstore)));
+        self.place(self.covering(name).find_map(Namespace::read_from))
+    }
+
+    /// Where signature files of the repository are written.
+    fn staging(&self, name: &RegistryName) -> Result<PathBuf, Error> {
+        let configured = self.covering(name).find_map(Namespace::written_to);
+        match self.place(configured)? {
+            Lookaside::Directory(dir) => Ok(dir),
+            Lookaside::Server(url) => Err(Error::Config(format!(
+                "signatures of {name} cannot be written to {url}: let lookaside-staging in registries.d \
+                 name a directory, file:///…"
+            ))),
+        }
+    }
+
+    fn place(&self, configured: Option<&str>) -> Result<Lookaside, Error> {
         match configured {
             None => Ok(Lookaside::Directory(self.builtin.clone())),
-            Some(text) => Lookaside::parse(&text),
+            Some(text) => Lookaside::parse(text),
         }
     }
 }
@@ -160,12 +191,23 @@ impl Lookaside {
 }
 
 /// Where the `number`-th signature (from 1) of a manifest is, below a lookaside.
-pub(super) fn signature_path(
-    repository: &str,
-    digest: &crate::image::Digest,
-    number: usize,
-) -> String {
-    format!("{repository}@sha256={}/signature-{number}", digest.hex())
+pub(super) fn signature_path(repository: &str, digest: &Digest, number: usize) -> String {
+    format!("{}/signature-{number}", signatures_path(repository, digest))
+}
+
+fn signatures_path(repository: &str, digest: &Digest) -> String {
+    format!("{repository}@sha256={}", digest.hex())
+}
+
+/// The directory that signature files of a manifest are written to: `lookaside-staging`, or
+/// `lookaside`, which must be on this host then. It need not be there yet.
+pub fn signature_directory(
+    name: &RegistryName,
+    digest: &Digest,
+    host: &HostPaths,
+) -> Result<PathBuf, Error> {
+    let store = RegistriesD::load(host)?.staging(name)?;
+    Ok(store.join(signatures_path(&name.repository, digest)))
 }
 
 /// Reads a file and asks it about a name.
@@ -243,6 +285,34 @@ docker:
             };
             assert_eq!(found, place, "{name}");
             assert_eq!(config.attachments(&name), attachments, "{name}");
+        }
+    }
+
+    #[test]
+    fn signatures_are_written_to_a_directory() {
+        let more = "
+docker:
+  quay.io/a/c:
+    lookaside: https://c.example
+  quay.io/old:
+    sigstore-staging: file:///old
+";
+        let (_temp, host) = host(&[("a.yaml", FILE), ("b.yaml", more)]);
+        let digest = Digest::of(b"");
+        for (name, dir) in [
+            ("quay.io/a/x:1", Some("/var/staging")),
+            ("quay.io/old/x", Some("/old")),
+            // The nearest namespace that says anything, not the nearest with a staging area.
+            ("quay.io/a/c:1", None),
+            ("quay.io/x", None),
+        ] {
+            let name: RegistryName = name.parse().unwrap();
+            let found = signature_directory(&name, &digest, &host);
+            let below = format!("{}@sha256={}", name.repository, digest.hex());
+            match dir {
+                Some(dir) => assert_eq!(found.unwrap(), Path::new(dir).join(below)),
+                None => assert!(matches!(found, Err(Error::Config(_))), "{name}: {found:?}"),
+            }
         }
     }
 

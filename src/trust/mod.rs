@@ -10,7 +10,7 @@ mod judge;
 mod material;
 mod named;
 pub mod openpgp;
-mod pem;
+pub mod pem;
 mod policy;
 #[cfg(feature = "testing")]
 pub mod probe;

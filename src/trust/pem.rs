@@ -12,13 +12,15 @@ const DASHES: &str = "-----";
 
 /// What stands between a pair of lines.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Block {
-    pub(super) label: String,
-    pub(super) der: Vec<u8>,
+pub struct Block {
+    /// What kind of thing it is.
+    pub label: String,
+    /// The bytes.
+    pub der: Vec<u8>,
 }
 
 /// The first block of a text and what follows it; `None` where there is no whole block.
-pub(super) fn first(text: &str) -> Option<(Block, &str)> {
+pub fn first(text: &str) -> Option<(Block, &str)> {
     let start = text.find(BEGIN)?;
     if start > 0 && !text[..start].ends_with('\n') {
         return None;

@@ -7,9 +7,9 @@ use super::json::{Json, Object, Problem, named};
 use crate::image::Digest;
 
 /// The type that GPG simple signing writes.
-const ATOMIC: &str = "atomic container signature";
+pub const ATOMIC: &str = "atomic container signature";
 /// The type that sigstore writes.
-const COSIGN: &str = "cosign container image signature";
+pub const COSIGN: &str = "cosign container image signature";
 
 /// What a signature claims.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -16,4 +16,7 @@ mod host;
 mod journal;
 mod remote;
 mod scene;
+mod sign;
+mod sign_gpg;
+mod sign_made;
 mod sigstore;

@@ -46,7 +46,7 @@ impl Signed {
     }
 }
 
-fn add_remote(repo: &Path, options: &[&str]) {
+pub fn add_remote(repo: &Path, options: &[&str]) {
     let repo = format!("--repo={}", repo.display());
     let mut command = Command::new("ostree");
     command.args(["remote", "add", &repo, "os", "https://os.example"]);

@@ -42,6 +42,11 @@ impl Scene {
         Some(scene)
     }
 
+    /// Starts the registry anew with more settings; it has another port then.
+    pub fn restart(&mut self, settings: Value) {
+        self.daemon = Daemon::start(self.dir.path(), json!({}), settings);
+    }
+
     pub fn path(&self, name: &str) -> PathBuf {
         self.dir.path().join(name)
     }

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Subcommand, ValueEnum};
 
+pub use super::args_sign::{CommitSigningArgs, KeyArgs, SignArgs, SigningArgs};
 use crate::cli::args::{FetchArgs, Format};
 
 /// Arguments of `container`.
@@ -20,7 +21,7 @@ pub enum ContainerCommand {
     /// Check that an image can boot and be updated; the last step of a Containerfile
     Lint(LintArgs),
     /// Make an image of an ostree commit, and print its digest
-    Encapsulate(EncapsulateArgs),
+    Encapsulate(Box<EncapsulateArgs>),
     /// Fetch the ostree commit in an image into a repository, and print its checksum
     #[command(visible_alias = "import")]
     Unencapsulate(UnencapsulateArgs),
@@ -28,6 +29,10 @@ pub enum ContainerCommand {
     Commit(CommitArgs),
     /// Explain what the signature policy says about an image, step by step
     Verify(VerifyArgs),
+    /// Sign an image with a key pair for sigstore, or with GPG
+    Sign(SignArgs),
+    /// Make a key pair for `container sign`, which cosign and skopeo take, too
+    GenerateSigstoreKey(KeyArgs),
     /// Make an image in layers of a root file system or of another image, and print its digest
     BuildChunked(BuildChunkedArgs),
     /// Show what an image is, without storing it
@@ -113,6 +118,10 @@ pub struct EncapsulateArgs {
     #[arg(long, value_name = "FILE", conflicts_with_all = ["max_layers", "previous_build"])]
     pub contentmeta: Option<PathBuf>,
 
+    /// File with registry credentials, instead of the usual places
+    #[arg(long, value_name = "PATH")]
+    pub authfile: Option<PathBuf>,
+
     /// How the layers are made.
     #[command(flatten)]
     pub layers: LayerArgs,
@@ -121,9 +130,13 @@ pub struct EncapsulateArgs {
     #[command(flatten)]
     pub says: SaysArgs,
 
-    /// File with registry credentials, instead of the usual places
-    #[arg(long, value_name = "PATH")]
-    pub authfile: Option<PathBuf>,
+    /// Who signs the commit.
+    #[command(flatten)]
+    pub commit_signing: CommitSigningArgs,
+
+    /// Who signs the image.
+    #[command(flatten)]
+    pub signing: SigningArgs,
 }
 
 /// Arguments of `container build-chunked`.

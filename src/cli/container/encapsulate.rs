@@ -9,17 +9,23 @@ use anyhow::{Context as _, Result};
 use serde_json::Value;
 
 use super::args::{EncapsulateArgs, SaysArgs};
-use super::making;
+use super::{making, signers};
 use crate::build::image::{ImageWishes, format_time};
 use crate::build::{ContentMeta, encapsulate, encapsulate_flatpak};
 use crate::cli::{Context, Outcome, UsageError, image, reference};
+use crate::sign;
 use crate::transport::push::Destination;
 
 /// Makes the image.
 pub fn run(args: &EncapsulateArgs, context: &Context) -> Result<Outcome> {
     let target = reference::parse(&args.image)?.imgref;
+    let signing = signers::signing(&args.signing, context)?;
+    sign::check(&target, &signing)?;
     let repo = image::open(&args.repo)?;
-    let commit = repo.commit_facts(repo.commit_of(&args.rev)?)?;
+    let commit = repo.commit_of(&args.rev)?;
+    let gpg_home = args.signing.gpg_homedir.as_deref();
+    signers::sign_commit(&repo, &commit, &args.commit_signing, gpg_home)?;
+    let commit = repo.commit_facts(commit)?;
     let mut wishes = wishes(&args.says, context)?;
     let plan = match (&args.contentmeta, args.flatpak) {
         (_, true) => Vec::new(),
@@ -46,10 +52,16 @@ pub fn run(args: &EncapsulateArgs, context: &Context) -> Result<Outcome> {
     let push = making::push_options(args.authfile.clone(), context);
     let work = async {
         let destination = Arc::new(Destination::open(&target, &push).await?);
-        match args.flatpak {
+        let written = match args.flatpak {
             true => encapsulate_flatpak(&repo, commit, &options, destination).await,
             false => encapsulate(&repo, commit, plan, &options, destination).await,
+        }?;
+        let signed = sign::sign_digest(&target, written.digest, &signing, &push.source).await;
+        let unsigned = || format!("The image {} was written, but not signed", written.digest);
+        for signed in signed.with_context(unsigned)? {
+            tracing::info!("signed {} in {}", signed.digest, signed.place);
         }
+        anyhow::Ok(written)
     };
     let written = context.block_on(work);
     let written =

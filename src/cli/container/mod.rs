@@ -2,6 +2,7 @@
 //! commits of images. Arguments come in, what came of it is printed. Decides nothing about images.
 
 pub mod args;
+mod args_sign;
 mod build_chunked;
 mod compare;
 mod encapsulate;
@@ -9,6 +10,8 @@ mod inspect;
 mod making;
 mod render;
 mod render_compare;
+mod sign;
+mod signers;
 mod unencapsulate;
 mod verify;
 
@@ -30,6 +33,8 @@ pub fn run(args: &ContainerArgs, context: &Context) -> Result<Outcome> {
         ContainerCommand::Unencapsulate(args) => unencapsulate::run(args, context),
         ContainerCommand::Commit(args) => commit(args, context),
         ContainerCommand::Verify(args) => verify::run(args, context),
+        ContainerCommand::Sign(args) => sign::run(args, context),
+        ContainerCommand::GenerateSigstoreKey(args) => sign::generate(args, context),
         ContainerCommand::BuildChunked(args) => build_chunked::run(args, context),
         ContainerCommand::Inspect(args) => inspect::run(args, context),
         ContainerCommand::Compare(args) => compare::run(args, context),

@@ -18,9 +18,10 @@ use crate::packages::DamagedDatabase;
 use crate::pull::{NotEncapsulated, Unsuitable};
 use crate::repo::flatpak::FlatpakError;
 use crate::repo::{
-    CommitUnsigned, Damaged, EtcTwice, LayerError, NoRecord, NoSuchCommit, RepoUnsupported,
-    system_error_kind,
+    CommitSignError, CommitUnsigned, Damaged, EtcTwice, LayerError, NoRecord, NoSuchCommit,
+    RepoUnsupported, system_error_kind,
 };
+use crate::sign::{KeyError, SignError};
 use crate::sysroot::OriginError;
 use crate::transport::Error as SourceError;
 use crate::trust::Denied;
@@ -49,6 +50,8 @@ pub fn classify(error: &anyhow::Error) -> Verdict {
             |e| e.downcast_ref().map(interrupted),
             |e| e.downcast_ref().and_then(source),
             |e| e.downcast_ref().map(reference),
+            |e| e.downcast_ref().map(sign),
+            |e| e.downcast_ref().map(sign_commit),
             |e| e.downcast_ref().and_then(layer),
             |e| Damaged::of(e).map(tampered),
             |e| e.downcast_ref().map(denied),
@@ -99,6 +102,7 @@ fn plain(error: &(dyn StdError + 'static)) -> Option<Verdict> {
         || error.is::<NoSuchCommit>()
         || error.is::<NoSuchDirectory>()
         || error.is::<KargError>()
+        || error.is::<KeyError>()
     {
         Kind::Usage
     } else if error.is::<FlatpakError>() {
@@ -199,6 +203,40 @@ fn reference(error: &ReferenceError) -> Verdict {
         // Its message says what to write.
         ReferenceError::ShortName(_) => Verdict::new(Kind::Usage),
         _ => Verdict::hint(Kind::Usage, FORMS),
+    }
+}
+
+fn sign(error: &SignError) -> Verdict {
+    match error {
+        SignError::Transport(_) => Verdict::hint(
+            Kind::Unsupported,
+            "copy the image to a registry with `bowline image copy`, or to dir:DIRECTORY, and sign it \
+             there",
+        ),
+        SignError::Identity => Verdict::hint(
+            Kind::Usage,
+            "say what it will be called with --sign-identity host/name:tag",
+        ),
+        SignError::Full(_) => Verdict::hint(
+            Kind::Unexpected,
+            "delete that tag or those files, and sign again",
+        ),
+        SignError::Gpg { .. } => Verdict::hint(
+            Kind::Usage,
+            "`gpg --list-secret-keys` shows which keys there are; without an agent that knows the \
+             passphrase, name a file with it: --sign-passphrase-file",
+        ),
+    }
+}
+
+fn sign_commit(error: &CommitSignError) -> Verdict {
+    match error {
+        // Its message says what to give.
+        CommitSignError::Form => Verdict::new(Kind::Usage),
+        CommitSignError::Gpg { .. } => Verdict::hint(
+            Kind::Usage,
+            "`gpg --list-secret-keys` shows which keys there are; its agent has to know the passphrase",
+        ),
     }
 }
 

@@ -148,7 +148,7 @@ pub(super) fn install(error: &InstallError) -> Verdict {
 
 pub(super) fn tool(_: &ToolMissing) -> Verdict {
     let packages = "install its package: fdisk, util-linux, e2fsprogs, btrfs-progs, xfsprogs, \
-                    dosfstools, mtools or grub-common have such programs on Debian";
+                    dosfstools, mtools, grub-common or gnupg have such programs on Debian";
     Verdict::hint(Kind::Unsupported, packages)
 }
 

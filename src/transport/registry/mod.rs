@@ -83,6 +83,19 @@ impl RegistrySource {
         })
     }
 
+    /// Prepares access to the place that a name is pushed to, which is no mirror.
+    pub fn itself(name: &RegistryName, options: &SourceOptions) -> Result<Self, Error> {
+        let conf = RegistriesConf::load(&options.host)?;
+        let target = conf.push_target(name)?;
+        let endpoint = Endpoint::new(&target, conf.credential_helpers(), options)?;
+        Ok(Self {
+            name: name.clone(),
+            endpoints: vec![endpoint],
+            chosen: AtomicUsize::new(0),
+            asked: Mutex::default(),
+        })
+    }
+
     /// The endpoint to ask first, by its index, and those that may step in: the one that gave the
     /// manifest before the others, and whoever was given up behind them.
     fn order(&self) -> (usize, VecDeque<usize>) {

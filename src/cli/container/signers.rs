@@ -1,0 +1,111 @@
+//! From options to who signs: names of files with keys and passphrases come in, a signer goes out. Never
+//! prints a key.
+
+use std::fs::File;
+use std::io::{self, Read as _};
+use std::path::Path;
+
+use anyhow::Result;
+
+use super::args_sign::{CommitSigningArgs, SigningArgs};
+use crate::cli::{Context, UsageError};
+use crate::image::Digest;
+use crate::repo::{CommitKey, Repo};
+use crate::sign::{self, GpgKey, KeyError, PrivateKey, Signed, Signer, Signing};
+
+/// The longest file with a key or a passphrase, in bytes.
+const MAX_FILE: u64 = 64 << 10;
+
+/// Who is to sign; nobody where nothing is said about it.
+pub(super) fn signing(args: &SigningArgs, context: &Context) -> Result<Signing> {
+    let mut signers = Vec::new();
+    if let Some(file) = &args.sign_by_sigstore_private_key {
+        let passphrase = passphrase(args.sign_passphrase_file.as_deref(), context)?;
+        let key = PrivateKey::parse(&read(file)?, passphrase.as_bytes());
+        let key = key.map_err(|error| unusable(file, &error))?;
+        signers.push(Signer::Sigstore(key));
+    }
+    if let Some(key) = &args.sign_by {
+        signers.push(Signer::Gpg(GpgKey {
+            key: key.clone(),
+            passphrase: args.sign_passphrase_file.clone(),
+            home: args.gpg_homedir.clone(),
+        }));
+    }
+    if signers.is_empty() && (args.sign_passphrase_file.is_some() || args.sign_identity.is_some()) {
+        let error = UsageError::new("there is no key to sign the image with");
+        let hint = "name one with --sign-by-sigstore-private-key or --sign-by";
+        return Err(error.hint(hint).into());
+    }
+    let identity = args.sign_identity.as_deref().map(sign::identity);
+    Ok(Signing {
+        signers,
+        identity: identity.transpose()?,
+    })
+}
+
+/// Signs a commit, if that was asked for.
+pub(super) fn sign_commit(
+    repo: &Repo,
+    commit: &Digest,
+    args: &CommitSigningArgs,
+    gpg_home: Option<&Path>,
+) -> Result<()> {
+    if let Some(file) = &args.sign_commit_ed25519 {
+        let keys = CommitKey::parse_all(&read(file)?).map_err(|error| {
+            UsageError::new(format!("{} cannot be used: {error}", file.display()))
+        })?;
+        for key in &keys {
+            repo.sign_ed25519(commit, key)?;
+        }
+    }
+    if let Some(key) = &args.sign_commit_gpg {
+        repo.sign_gpg(commit, key, gpg_home)?;
+    }
+    Ok(())
+}
+
+/// Lines that tell which signatures were made.
+pub(super) fn told(signed: &[Signed]) -> String {
+    let line = |signed: &Signed| format!("Signed  {}\n  in    {}\n", signed.digest, signed.place);
+    signed.iter().map(line).collect()
+}
+
+/// The passphrase: the first line of a file, else what the environment says, else none.
+pub(super) fn passphrase(file: Option<&Path>, context: &Context) -> Result<String, UsageError> {
+    match (file, &context.environment.key_passphrase) {
+        (Some(file), _) => Ok(read(file)?.lines().next().unwrap_or_default().to_owned()),
+        (None, Some(passphrase)) => Ok(passphrase.0.clone()),
+        (None, None) => Ok(String::new()),
+    }
+}
+
+/// The text of a file with a key or a passphrase.
+pub(super) fn read(file: &Path) -> Result<String, UsageError> {
+    let bad = |why: &dyn std::fmt::Display| {
+        UsageError::new(format!("{} cannot be used: {why}", file.display()))
+    };
+    let text = || -> io::Result<String> {
+        let mut text = String::new();
+        File::open(file)?
+            .take(MAX_FILE + 1)
+            .read_to_string(&mut text)?;
+        Ok(text)
+    };
+    let text = text().map_err(|error| bad(&error))?;
+    match text.len() as u64 > MAX_FILE {
+        true => Err(bad(&"it is too large for a key or a passphrase")),
+        false => Ok(text),
+    }
+}
+
+fn unusable(file: &Path, error: &KeyError) -> UsageError {
+    let text = UsageError::new(format!("{} cannot be used: {error}", file.display()));
+    match error {
+        KeyError::Passphrase => text.hint(
+            "give a file whose first line is the passphrase with --sign-passphrase-file, or the \
+             passphrase in COSIGN_PASSWORD",
+        ),
+        _ => text.hint("`bowline container generate-sigstore-key` makes a pair of keys"),
+    }
+}
