@@ -7,7 +7,9 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use anyhow::{Context, Result};
 
 use super::plan::PullPlan;
-use crate::image::{ImageReference, LayerKind, Manifest, OstreeImageReference, SignatureSource};
+use crate::image::{
+    ImageReference, LayerKind, Manifest, OstreeImageReference, SignatureSource, StoredSignature,
+};
 use crate::repo::{CommitSigner, CommitUnsigned, Damaged, ImageRecord, Repo};
 use crate::sys::journal::{self, Priority};
 use crate::transport::{ImageSource, Resolved, resolve};
@@ -103,7 +105,17 @@ pub async fn judge(
     };
     let signatures =
         signatures.with_context(|| format!("Fetching signatures of {}", image.imgref))?;
-    Ok(ruling.judge(&signatures, now()))
+    let judgement = ruling.judge(&signatures, now());
+    if signatures.is_empty() || !judgement.is_unproved() {
+        return Ok(judgement);
+    }
+    // A mirror with bad signatures must not hide the good ones.
+    let all = source.all_signatures(&ruling.subject().digests()).await;
+    let is_new = |s: &StoredSignature| signatures.iter().all(|known| known.content != s.content);
+    Ok(match all.iter().any(is_new) {
+        true => ruling.judge(&all, now()),
+        false => judgement,
+    })
 }
 
 /// Who vouched for a stored image when it was last pulled; `None` where nobody has noted it.

@@ -62,6 +62,12 @@ pub trait ImageSource: Send + Sync + fmt::Debug {
         Ok(Vec::new())
     }
 
+    /// Those of every place that may keep signatures, for when [`Self::signatures`], which stops at the
+    /// first that has any, gave none that is good. A place that fails is left out.
+    async fn all_signatures(&self, _manifests: &[Digest]) -> Vec<StoredSignature> {
+        Vec::new()
+    }
+
     /// Takes note that what came of a blob is not what its digest promises, and will not ask there
     /// again. False: there is nobody else to ask.
     fn discredit(&self, _blob: &Digest) -> bool {

@@ -115,6 +115,14 @@ pub struct Judgement {
     pub verdict: Result<Verdict, Denied>,
 }
 
+impl Judgement {
+    /// Whether other signatures could have made a difference.
+    pub fn is_unproved(&self) -> bool {
+        let denied = self.verdict.as_ref().err();
+        denied.is_some_and(|denied| matches!(*denied.reason, Reason::Unproved { .. }))
+    }
+}
+
 impl Ruling {
     /// Reads the policy and finds what applies to `subject`.
     pub fn of(subject: Subject, paths: &PolicyPaths) -> Result<Self, Denied> {

@@ -1,6 +1,6 @@
 //! Where signatures of an image are looked for, and what happens when that fails.
 
-use bowline::image::{Digest, SignatureContent};
+use bowline::image::{Digest, SignatureContent, StoredSignature};
 use bowline::testing::registry::{Fault, TestRegistry};
 use bowline::transport::{Error, ImageSource, RegistrySource};
 use serde_json::json;
@@ -42,13 +42,15 @@ fn index(digest: Digest, kind: &str) -> String {
 /// The payloads of all signatures that are found.
 async fn found(bench: &Bench) -> Result<Vec<String>, Error> {
     let signatures = source(bench).signatures(&[Digest::of(MANIFEST)]).await?;
-    let payloads = signatures
-        .into_iter()
-        .map(|signature| match signature.content {
-            SignatureContent::Attachment { payload, .. } => String::from_utf8(payload).unwrap(),
-            SignatureContent::File(bytes) => String::from_utf8(bytes).unwrap(),
-        });
-    Ok(payloads.collect())
+    Ok(signatures.into_iter().map(payload).collect())
+}
+
+fn payload(signature: StoredSignature) -> String {
+    let bytes = match signature.content {
+        SignatureContent::Attachment { payload, .. } => payload,
+        SignatureContent::File(bytes) => bytes,
+    };
+    String::from_utf8(bytes).unwrap()
 }
 
 #[tokio::test]
@@ -142,4 +144,29 @@ async fn a_place_that_fails_matters_where_nothing_else_has_signatures() {
         .registry
         .fault("sha256-", Fault::Status(404, String::new()));
     assert_eq!(found(&bench).await.unwrap(), [""; 0]);
+}
+
+/// Of a mirror that has signatures only its own count at first; with the others' the registry's do.
+#[tokio::test]
+async fn bad_signatures_of_a_mirror_hide_none() {
+    let bench = Bench::new();
+    let tag = format!("sha256-{}.sig", Digest::of(MANIFEST).hex());
+    let mirror = TestRegistry::start();
+    mirror.add_manifest("ns/os", "1", MANIFEST, OCI_MANIFEST);
+    attach(&mirror, &tag, "bad");
+    attach(&bench.registry, &tag, "good");
+    let config = format!(
+        "[[registry]]\nlocation = '{}'\n[[registry.mirror]]\nlocation = '{}'\n",
+        bench.registry.host(),
+        mirror.host()
+    );
+    bench.write("etc/containers/registries.conf", &config);
+    assert_eq!(found(&bench).await.unwrap(), ["bad"]);
+    let all = || async {
+        let all = source(&bench).all_signatures(&[Digest::of(MANIFEST)]).await;
+        all.into_iter().map(payload).collect::<Vec<_>>()
+    };
+    assert_eq!(all().await, ["bad", "good"]);
+    mirror.fault("sha256-", Fault::Status(403, String::new()));
+    assert_eq!(all().await, ["good"]);
 }

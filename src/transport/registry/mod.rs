@@ -182,6 +182,14 @@ impl ImageSource for RegistrySource {
         signatures::find(&endpoints, itself, manifests).await
     }
 
+    async fn all_signatures(&self, manifests: &[Digest]) -> Vec<StoredSignature> {
+        match &self.endpoints[..] {
+            // It has been asked.
+            [_] => Vec::new(),
+            endpoints => signatures::all(endpoints, manifests).await,
+        }
+    }
+
     fn discredit(&self, blob: &Digest) -> bool {
         let mut asked = self.asked.lock().unwrap_or_else(PoisonError::into_inner);
         let Some(index) = asked.remove(blob) else {

@@ -43,6 +43,18 @@ pub(super) async fn find(
     failed.map_or_else(|| Ok(Vec::new()), Err)
 }
 
+/// The signatures of all endpoints that can be asked.
+pub(super) async fn all(endpoints: &[Arc<Endpoint>], manifests: &[Digest]) -> Vec<StoredSignature> {
+    let mut all = Vec::new();
+    for endpoint in endpoints {
+        match of_endpoint(endpoint, manifests).await {
+            Ok(found) => all.extend(found),
+            Err(error) => tracing::warn!("what signatures there are: {error}"),
+        }
+    }
+    all
+}
+
 async fn of_endpoint(
     endpoint: &Arc<Endpoint>,
     manifests: &[Digest],
