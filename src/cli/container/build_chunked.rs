@@ -4,7 +4,7 @@
 
 use std::collections::BTreeMap;
 use std::io::Read as _;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::{Context as _, Result};
@@ -12,6 +12,7 @@ use serde_json::Value;
 
 use super::args::BuildChunkedArgs;
 use super::making;
+use super::scratch::Scratch;
 use crate::build::image::ImageWishes;
 use crate::build::{CommitFiles, encapsulate};
 use crate::cli::{Context, Outcome, UsageError, reference};
@@ -38,7 +39,7 @@ pub fn run(args: &BuildChunkedArgs, context: &Context) -> Result<Outcome> {
     let mut labels = making::labels(&args.label)?;
     let arch = making::arch(args.arch.as_deref())?;
     let scratch = Scratch::new(&context.environment.large_temporary())?;
-    let repo = Repo::create_scratch(&scratch.0)?;
+    let repo = Repo::create_scratch(scratch.path())?;
     let made = match (&args.rootfs, &args.from) {
         (Some(root), _) => of_directory(&repo, root, args, context)?,
         (None, Some(image)) => of_image(&repo, image, args, context)?,
@@ -220,23 +221,4 @@ fn version(files: &dyn Files) -> Result<Option<String>> {
 
 fn now() -> u64 {
     u64::try_from(chrono::Utc::now().timestamp()).unwrap_or(0)
-}
-
-/// A directory that goes away with the work.
-struct Scratch(PathBuf);
-
-impl Scratch {
-    fn new(dir: &Path) -> Result<Self> {
-        let path = dir.join(format!("bowline-build-{}", uuid::Uuid::new_v4()));
-        std::fs::create_dir(&path).with_context(|| format!("Making {}", path.display()))?;
-        Ok(Self(path))
-    }
-}
-
-impl Drop for Scratch {
-    fn drop(&mut self) {
-        if let Err(error) = std::fs::remove_dir_all(&self.0) {
-            tracing::warn!("{} cannot be removed: {error}", self.0.display());
-        }
-    }
 }

@@ -10,6 +10,7 @@ mod inspect;
 mod making;
 mod render;
 mod render_compare;
+mod scratch;
 mod sign;
 mod signers;
 mod unencapsulate;
