@@ -217,6 +217,34 @@ async fn of_several_images_one_is_copied_or_all() {
 }
 
 #[tokio::test]
+async fn an_archive_for_docker_load_goes_on_from_there() {
+    let temp = tempfile::tempdir().unwrap();
+    let at = |name: &str| text(&temp.path().join(name)).to_owned();
+    image("label")
+        .write_layout(&temp.path().join("from"), "x")
+        .unwrap();
+    let archive = format!("docker-archive:{}:localhost/x:1", at("archive.tar"));
+    let from = format!("oci:{}:x", at("from"));
+    copied(&from, &archive, mine()).await.unwrap();
+    let name = archive.parse().unwrap();
+    let source = open(&name, &SourceOptions::default()).await.unwrap();
+    let manifest = source.manifest(None).await.unwrap().bytes;
+    // Its layers are compressed; those of its manifest are not, here and there (where they are called gzip).
+    if let Some(theirs) = skopeo_sees(&archive) {
+        let [ours, theirs] = [&manifest, &theirs].map(|raw| {
+            let json: Value = serde_json::from_slice(raw).unwrap();
+            let layers = json["layers"].as_array().unwrap().iter();
+            let kept = layers.map(|layer| (layer["digest"].clone(), layer["size"].clone()));
+            kept.collect::<Vec<_>>()
+        });
+        assert_eq!(ours, theirs);
+    }
+    let again = format!("oci:{}:x", at("again"));
+    let digest = copied(&archive, &again, mine()).await.unwrap();
+    assert_eq!(digest, Digest::of(&manifest));
+}
+
+#[tokio::test]
 async fn a_directory_has_the_new_image_only_and_what_is_not_ours_stays() {
     let temp = tempfile::tempdir().unwrap();
     let dir = temp.path().join("dir");

@@ -138,15 +138,19 @@ fn whole_name(text: &str) -> Option<RegistryName> {
     text.parse().ok()
 }
 
-/// Size of a layer's tar; -1 where it is compressed in the archive, for then nobody knows it.
-fn plain_size(files: &impl Files, name: &str) -> Result<i64, Error> {
-    let file = files.open(name)?;
-    let size = i64::try_from(file.size).unwrap_or(-1);
-    let (_, compressed) = plain(file.reader).map_err(|source| Error::Io {
+/// Size of a layer's tar. One that is compressed in the archive is read for it: the manifest that other
+/// programs make up for the archive says it, too, and whoever copies the layer has to.
+fn plain_size(files: &impl Files, name: &str) -> Result<u64, Error> {
+    let unreadable = |source| Error::Io {
         place: format!("{}/{name}", files.place()),
         source,
-    })?;
-    Ok(if compressed { -1 } else { size })
+    };
+    let file = files.open(name)?;
+    let (mut reader, compressed) = plain(file.reader).map_err(unreadable)?;
+    match compressed {
+        true => std::io::copy(&mut reader, &mut std::io::sink()).map_err(unreadable),
+        false => Ok(file.size),
+    }
 }
 
 /// The content of a layer's file uncompressed, and whether it was compressed.
@@ -294,11 +298,11 @@ mod tests {
         let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
         gzip.write_all(LAYER_TAR).unwrap();
         let manifest = format!("[{}]", item("null", r#"["layer.tar"]"#));
-        let size = i64::try_from(LAYER_TAR.len()).unwrap();
-        for (layer, size) in [
-            (LAYER_TAR.to_vec(), size),
-            (gzip.finish().unwrap(), -1),
-            (zstd::encode_all(LAYER_TAR, 3).unwrap(), -1),
+        let size = LAYER_TAR.len() as u64;
+        for layer in [
+            LAYER_TAR.to_vec(),
+            gzip.finish().unwrap(),
+            zstd::encode_all(LAYER_TAR, 3).unwrap(),
         ] {
             let temp = archive(&manifest, &layer);
             let source = open(&temp, None).unwrap();
@@ -308,7 +312,7 @@ mod tests {
             let blob = Descriptor {
                 media_type: LAYER.into(),
                 digest: Digest::of(LAYER_TAR),
-                size: u64::try_from(size).ok(),
+                size: Some(size),
                 annotations: Default::default(),
             };
             let Blob::Reader(reader) = source.blob(&blob).await.unwrap() else {
