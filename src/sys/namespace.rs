@@ -39,10 +39,15 @@ impl MountNamespace {
         Ok(namespace)
     }
 
-    /// A call of a program in the namespace.
+    /// A call of a program in the namespace, with the root directory of this process: that of the
+    /// namespace is another one in a chroot.
     pub fn tool(&self, program: impl AsRef<Path>) -> Tool {
-        let mounts = format!("--mount=/proc/{}/ns/mnt", self.holder.id());
-        let enter = Tool::new("nsenter").arg(mounts).arg("--");
+        let holder = format!("/proc/{}", self.holder.id());
+        let enter = Tool::new("nsenter").args([
+            format!("--mount={holder}/ns/mnt"),
+            format!("--root={holder}/root"),
+            "--".into(),
+        ]);
         enter.arg(program.as_ref().as_os_str())
     }
 
