@@ -202,6 +202,13 @@ impl Machine {
         self.reboot();
     }
 
+    /// Requests to reboot, so far. Newer libostrees start their service by `systemctl`, too.
+    pub fn reboots(&self) -> usize {
+        let log = fs::read_to_string(self.dir.path().join("tmp/systemctl.log"));
+        let log = log.unwrap_or_default();
+        log.lines().filter(|line| *line == "reboot").count()
+    }
+
     pub fn fsck(&self) {
         let repo = format!(
             "--repo={}",
@@ -374,18 +381,17 @@ fn apply_reboots_only_into_something_new() {
         return;
     };
     let machine = Machine::new(&os("1"));
-    let reboots = || fs::read_to_string(machine.dir.path().join("tmp/systemctl.log"));
     machine.bowline(&["upgrade", "--apply"]);
-    assert!(reboots().is_err(), "rebooted for nothing");
+    assert_eq!(machine.reboots(), 0, "rebooted for nothing");
     machine.publish(&os("2"));
     machine.bowline(&["upgrade"]);
-    assert!(reboots().is_err(), "rebooted without being asked to");
+    assert_eq!(machine.reboots(), 0, "rebooted without being asked to");
     // Staged by an earlier run: it still waits for the reboot that is asked for now.
     let said = machine.bowline(&["upgrade", "--apply"]);
     assert!(said.ends_with("Rebooting\n"), "{said}");
-    assert_eq!(reboots().unwrap(), "reboot\n");
+    assert_eq!(machine.reboots(), 1);
     machine.bowline(&["rollback", "--apply"]);
-    assert_eq!(reboots().unwrap(), "reboot\nreboot\n");
+    assert_eq!(machine.reboots(), 2);
 }
 
 #[test]

@@ -159,9 +159,7 @@ impl Host {
 
     /// Requests to reboot, so far.
     pub(crate) fn reboots(&self) -> usize {
-        let log = fs::read_to_string(self.machine.dir.path().join("tmp/systemctl.log"));
-        let log = log.unwrap_or_default();
-        log.lines().filter(|line| *line == "reboot").count()
+        self.machine.reboots()
     }
 
     pub(crate) fn hooks(&self) -> String {

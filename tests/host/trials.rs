@@ -140,8 +140,12 @@ fn an_upgrade_waits_for_the_verdict_on_this_boot() {
     };
     let host = Host::on_trial(Bootloader::Grub);
     host.machine.publish(&os("3"));
-    // systemd's part: the job waits at first, and then it runs. The lock is free.
-    let systemctl = "#!/bin/sh\n[ \"$*\" = 'show --property=Job --value bowline-boot-ok.service' ] || exit 1\n\
+    // systemd's part: the job waits at first, and then it runs. The lock is free. Newer libostrees start
+    // their service.
+    let systemctl = "#!/bin/sh\ncase $* in\n\
+                     'show --property=Job --value bowline-boot-ok.service') ;;\n\
+                     'start '*ostree-finalize-staged.service) exit 0 ;;\n\
+                     *) exit 1 ;;\nesac\n\
                      echo 7\n[ -e /tmp/asked ] && /mnt/bowline boot ok >&2\ntouch /tmp/asked\n";
     fs::write(host.machine.dir.path().join("tmp/bin/systemctl"), systemctl).unwrap();
     let said = host.machine.bowline(&["upgrade"]);
