@@ -1,4 +1,7 @@
 //! See `bowline::testing::parsers`.
 #![no_main]
 
-libfuzzer_sys::fuzz_target!(|data: &[u8]| bowline::testing::parsers::run("signature_payload", data));
+libfuzzer_sys::fuzz_target!(|data: &[u8]| bowline::testing::parsers::run(
+    "signature_payload",
+    data
+));
