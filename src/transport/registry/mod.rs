@@ -8,6 +8,7 @@
 //! `no_proxy`; loopback never goes through one.
 
 mod answer;
+mod client;
 mod endpoint;
 mod multipart;
 mod ranges;
@@ -27,8 +28,8 @@ use async_trait::async_trait;
 use reqwest::header::CONTENT_TYPE;
 
 pub(super) use self::answer::{Peer, failure};
+pub(super) use self::client::{client, is_loopback};
 use self::endpoint::{Ask, Doubt, Endpoint};
-pub(super) use self::endpoint::{client, is_loopback};
 pub(super) use self::retry::Budget;
 pub(super) use self::token::place;
 pub(super) use self::upload::RegistrySink;

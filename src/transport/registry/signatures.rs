@@ -8,7 +8,8 @@ use futures_util::TryStreamExt;
 use reqwest::header::CONTENT_TYPE;
 use reqwest::{StatusCode, Url};
 
-use super::endpoint::{self, Ask, Endpoint};
+use super::client::client;
+use super::endpoint::{Ask, Endpoint};
 use super::retry::Budget;
 use super::{answer, fetch, log_fallback, manifest, token, transfer};
 use crate::image::{Descriptor, Digest, SignatureContent, StoredSignature};
@@ -217,7 +218,7 @@ async fn download_once(url: &Url, options: &SourceOptions) -> Result<Option<Vec<
         idle: options.idle_timeout,
     };
     let place = token::place(url);
-    let client = endpoint::client(&peer.host, false, options, Some(options.idle_timeout))?;
+    let client = client(&peer.host, false, options, Some(options.idle_timeout))?;
     let sent = client.get(url.clone()).send().await;
     let mut response = sent.map_err(|error| peer.broken(&error, place.clone()))?;
     if response.status() != StatusCode::OK {
