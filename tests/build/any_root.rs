@@ -159,8 +159,7 @@ proptest! {
         };
         prop_assert!(digests("one").len() <= layers.parse().unwrap());
         prop_assert_eq!(digests("one"), digests("three"));
-        let repo = scene.repo("repo");
-        scene.ok(&["container", "unencapsulate", "-q", "--repo", &repo, &image, "--write-ref", "it"]);
+        let repo = scene.taken(&image, "repo", "it");
         let mut wanted = Tree::new();
         walk(&data, "/usr/data", &mut wanted);
         prop_assert_eq!(listed(&repo), wanted);

@@ -105,17 +105,7 @@ fn components(image: &Value) -> BTreeSet<String> {
 
 /// Paths of the commit in an image, as `ostree ls` has them.
 fn paths(scene: &Scene, image: &str, repo: &str) -> String {
-    let repo = scene.repo(repo);
-    scene.ok(&[
-        "container",
-        "unencapsulate",
-        "-q",
-        "--repo",
-        &repo,
-        image,
-        "--write-ref",
-        "it",
-    ]);
+    let repo = scene.taken(image, repo, "it");
     run("ostree", &["ls", "--repo", &repo, "-R", "it"])
 }
 

@@ -37,17 +37,7 @@ fn tree(repo: &str) -> String {
 
 /// Bowline takes the commit out of an image; the repository goes out.
 fn taken(scene: &Scene, image: &str, name: &str) -> String {
-    let repo = scene.repo(name);
-    scene.ok(&[
-        "container",
-        "unencapsulate",
-        "-q",
-        "--repo",
-        &repo,
-        image,
-        "--write-ref",
-        REF,
-    ]);
+    let repo = scene.taken(image, name, REF);
     run("ostree", &["fsck", "--quiet", "--repo", &repo]);
     repo
 }

@@ -71,7 +71,15 @@ impl Scene {
         String::from_utf8(self.bytes(args)).unwrap()
     }
 
-    /// The same on the second day of 1970.
+    /// Takes the commit out of an image, into a new repository, whose path goes out.
+    pub fn taken(&self, image: &str, name: &str, write_ref: &str) -> String {
+        let repo = self.repo(name);
+        let options = ["-q", "--repo", &repo, "--write-ref", write_ref];
+        self.ok(&[&["container", "unencapsulate", image], &options[..]].concat());
+        repo
+    }
+
+    /// Runs a command that must succeed on the second day of 1970.
     pub fn ok_at_epoch(&self, args: &[&str]) -> String {
         let output = self
             .command(args)

@@ -9,7 +9,7 @@ use base64::prelude::BASE64_STANDARD;
 use serde_json::{Value, json};
 
 use crate::daemon::missing;
-use crate::scene::{Scene, dir_image, os, sigstore_file};
+use crate::scene::{Scene, cosign_claim, dir_image, os, sigstore_file};
 use crate::sigstore::{cosign, key_pair};
 
 /// Settings of `openssl ca`, which alone makes certificates for any time.
@@ -43,15 +43,7 @@ impl Bench {
         fs::create_dir(scene.path("certs")).unwrap();
         fs::write(scene.path("index"), "").unwrap();
         let (image, digest) = dir_image(&scene, &os("1"));
-        let claim = json!({
-            "critical": {
-                "identity": {"docker-reference": "quay.io/a:1"},
-                "image": {"docker-manifest-digest": digest},
-                "type": "cosign container image signature",
-            },
-            "optional": {},
-        });
-        let payload = claim.to_string();
+        let payload = cosign_claim(&digest);
         scene.write("payload", &payload);
         Some(Self {
             scene,

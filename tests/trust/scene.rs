@@ -152,6 +152,25 @@ pub fn dir_image(scene: &Scene, image: &Image) -> (String, Digest) {
     (to, Digest::of(&manifest))
 }
 
+/// What a signature of this kind says about an image.
+pub fn claim(kind: &str, reference: &str, digest: &str, optional: Value) -> String {
+    json!({
+        "critical": {
+            "identity": {"docker-reference": reference},
+            "image": {"docker-manifest-digest": digest},
+            "type": kind,
+        },
+        "optional": optional,
+    })
+    .to_string()
+}
+
+/// The same of cosign's, for `quay.io/a:1`.
+pub fn cosign_claim(digest: &Digest) -> String {
+    let kind = "cosign container image signature";
+    claim(kind, "quay.io/a:1", &digest.to_string(), Value::Null)
+}
+
 /// A signature file with a sigstore signature.
 pub fn sigstore_file(payload: &str, annotations: &Value) -> String {
     let stored = json!({
@@ -202,16 +221,9 @@ impl Gpg {
     /// Signs what simple signing signs, for an image of this name and digest. `more` are options in
     /// front.
     pub fn sign(&self, key: &str, reference: &str, digest: &str, more: &[&str]) -> Vec<u8> {
-        let claim = json!({
-            "critical": {
-                "identity": {"docker-reference": reference},
-                "image": {"docker-manifest-digest": digest},
-                "type": "atomic container signature",
-            },
-            "optional": {},
-        });
+        let claim = claim("atomic container signature", reference, digest, json!({}));
         let (from, to) = (self.home.join("claim"), self.home.join("signed"));
-        fs::write(&from, claim.to_string()).unwrap();
+        fs::write(&from, claim).unwrap();
         let (from, to) = (from.to_str().unwrap(), to.to_str().unwrap());
         let sign = ["--local-user", key, "--output", to, "--sign", from];
         self.run(&[more, &sign].concat());

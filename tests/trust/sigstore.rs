@@ -9,7 +9,7 @@ use bowline::testing::Image;
 use serde_json::{Value, json};
 
 use crate::daemon::run;
-use crate::scene::{Scene, dir_image, os, sigstore_file};
+use crate::scene::{Scene, cosign_claim, dir_image, os, sigstore_file};
 
 /// A key pair as cosign and skopeo have it, made by cosign or taken from a fixture; the path of the
 /// private key goes out.
@@ -224,18 +224,9 @@ fn keys_of_several_kinds_verify() {
         return;
     };
     let (image, digest) = dir_image(&scene, &os("1"));
-    let claim = json!({
-        "critical": {
-            "identity": {"docker-reference": "quay.io/a:1"},
-            "image": {"docker-manifest-digest": digest},
-            "type": "cosign container image signature",
-        },
-        "optional": null,
-    });
-    let payload = scene
-        .write("payload", &claim.to_string())
-        .display()
-        .to_string();
+    let claim = cosign_claim(&digest);
+    let payload = scene.write("payload", &claim);
+    let payload = payload.display().to_string();
     let path = |name: &str| scene.path(name).display().to_string();
     let (key, public, signature) = (path("k"), path("k.pub"), path("signature"));
     for (kind, options, hash) in [
@@ -276,7 +267,7 @@ fn keys_of_several_kinds_verify() {
         );
         let signed = BASE64_STANDARD.encode(fs::read(&signature).unwrap());
         let annotations = json!({"dev.cosignproject.cosign/signature": signed});
-        let file = sigstore_file(&claim.to_string(), &annotations);
+        let file = sigstore_file(&claim, &annotations);
         fs::write(scene.path("image/signature-1"), file).unwrap();
         let identity = json!({"type": "exactReference", "dockerReference": "quay.io/a:1"});
         let mut rule = json!({"type": "sigstoreSigned", "signedIdentity": identity});
