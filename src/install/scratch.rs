@@ -20,6 +20,7 @@ use rustix::fs::{Mode, OFlags};
 
 use super::InstallError;
 use crate::image::Digest;
+use crate::repo::Repo;
 use crate::sys;
 use crate::sysroot::{self, LockedSysroot, Sysroot};
 
@@ -70,12 +71,18 @@ impl Scratch {
             fs::DirBuilder::new().mode(0o755).create(&path)?;
             sysroot::initialize(&path)?;
         }
+        Repo::keep_little_free(&path.join("ostree/repo"), true)?;
         let (deploy, boot) = (path.join("ostree/deploy"), path.join("boot"));
         for dir in [&deploy, &boot] {
             sys::bulk::remove(dir)?;
             fs::DirBuilder::new().mode(0o755).create(dir)?;
         }
         Sysroot::open_locked(&path)
+    }
+
+    /// Gives the sysroot the configuration that it has on the disk.
+    pub fn settle(&self) -> Result<()> {
+        Repo::keep_little_free(&self.join("sysroot/ostree/repo"), false)
     }
 
     /// From now on an interruption leaves the directory.

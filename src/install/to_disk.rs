@@ -73,6 +73,7 @@ pub async fn to_disk(request: &DiskRequest) -> Result<Installed> {
         loader::add_own_directory(&esp)?;
     }
     drop(sysroot);
+    scratch.settle()?;
     wanted.progress.event(Event::Phase(Phase::Install));
     write(&target, &scratch, &disk, embedding.as_ref()).await?;
     let told = match by_bootupd {

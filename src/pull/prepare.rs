@@ -41,17 +41,21 @@ pub enum Unsuitable {
     },
     /// Too large for the disk, even if it did not grow when unpacked.
     #[error(
-        "image {image} needs at least {} more in the repository, but only {} are free",
+        "image {image} needs at least {} more in the repository, but only {} are free beside the \
+         {} that its min-free-space keeps",
         bytes(*.needed),
-        bytes(*.available)
+        bytes(*.available),
+        bytes(*.kept)
     )]
     Space {
         /// The image.
         image: String,
         /// Compressed bytes that are missing.
         needed: u64,
-        /// Free bytes.
+        /// Free bytes that may be used.
         available: u64,
+        /// Bytes that the repository keeps free.
+        kept: u64,
     },
     /// Not an operating system.
     #[error(
@@ -146,6 +150,7 @@ fn check_space(repo: &Repo, plan: &PullPlan, needed: u64) -> Result<()> {
         image,
         needed,
         available,
+        kept: repo.reserve()?,
     }
     .into())
 }

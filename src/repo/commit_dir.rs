@@ -15,7 +15,7 @@ use ostree::glib::prelude::*;
 use ostree::glib::{Variant, VariantDict};
 
 use super::directory::Writer;
-use super::store::Repo;
+use super::store::{RESERVE, Repo, SCRATCH_RESERVE};
 use crate::sys::fs as sysfs;
 
 const NONE: Option<&gio::Cancellable> = None;
@@ -47,6 +47,7 @@ impl Repo {
         let config = repo.copy_config();
         // It goes away with the work.
         config.set_boolean("core", "fsync", false);
+        config.set_string("core", RESERVE, SCRATCH_RESERVE);
         repo.write_config(&config)?;
         Self::open(path)
     }
@@ -201,6 +202,19 @@ mod tests {
         }
         found.sort();
         found
+    }
+
+    #[test]
+    fn work_leaves_less_free_than_hosts_do() {
+        let dir = tempfile::tempdir().unwrap();
+        let place = dir.path();
+        let reserve = || Repo::open(place).unwrap().reserve().unwrap();
+        let little = Repo::create_scratch(place).unwrap().reserve().unwrap();
+        assert_eq!(little, 64 << 20);
+        Repo::keep_little_free(place, false).unwrap();
+        assert_ne!(reserve(), little);
+        Repo::keep_little_free(place, true).unwrap();
+        assert_eq!(reserve(), little);
     }
 
     #[test]

@@ -57,6 +57,11 @@ pub struct Repo {
     mode: StorageMode,
 }
 
+/// Key of what a repository keeps free, in bytes; without it, it is 3% of the whole file system.
+pub(super) const RESERVE: &str = "min-free-space-size";
+/// What a repository keeps free that is there for one piece of work: its bytes go elsewhere or away.
+pub(super) const SCRATCH_RESERVE: &str = "64MB";
+
 impl Repo {
     /// Opens the repository in a directory.
     #[context("Opening ostree repository {}", path.display())]
@@ -159,9 +164,23 @@ impl Repo {
     }
 
     /// Bytes that its configuration keeps free.
-    pub(super) fn reserve(&self) -> Result<u64> {
+    pub fn reserve(&self) -> Result<u64> {
         let reserve = self.repo.min_free_space_bytes();
         reserve.context("Asking what must stay free")
+    }
+
+    /// Has the repository in a directory keep as little free as work needs that ends soon, or from
+    /// now on what its future place asks for. Repositories that are open already do not notice.
+    #[context("Configuring ostree repository {}", path.display())]
+    pub fn keep_little_free(path: &Path, little: bool) -> Result<()> {
+        let repo = ostree::Repo::new_for_path(path);
+        repo.open(gio::Cancellable::NONE)?;
+        let config = repo.copy_config();
+        match little {
+            true => config.set_string("core", RESERVE, SCRATCH_RESERVE),
+            false => config.remove_key("core", RESERVE)?,
+        }
+        Ok(repo.write_config(&config)?)
     }
 
     /// The commit a ref points to.

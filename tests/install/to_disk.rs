@@ -343,6 +343,9 @@ fn bootupd_in_the_image_needs_partitions() {
 fn check_repo(root: &Path) {
     let repo = format!("--repo={}", root.join("ostree/repo").display());
     run("ostree", &["fsck", "--quiet", &repo]);
+    let config = fs::read_to_string(root.join("ostree/repo/config")).unwrap();
+    // That was for the time of the installation.
+    assert!(!config.contains("min-free-space"), "{config}");
 }
 
 /// The one boot entry.
