@@ -186,8 +186,11 @@ async fn write_layers(
     Ok(layers.into_iter().map(|(_, layer)| layer).collect())
 }
 
-/// A file for a layer.
-pub(super) fn scratch_file(dir: &Path) -> Result<File> {
+/// The destination's file for a layer, or else one in the scratch directory.
+pub(super) fn file_or_scratch(file: Option<File>, dir: &Path) -> Result<File> {
+    if let Some(file) = file {
+        return Ok(file);
+    }
     let file = sysfs::open_dir_path(dir).and_then(sysfs::unnamed);
     file.with_context(|| format!("Making a file in {}", dir.display()))
 }
@@ -206,8 +209,10 @@ struct Layer {
 impl LayerJob for Layer {
     type Written = (usize, WrittenLayer);
 
-    fn make(&self, stop: &Stop) -> Result<LayerBlob> {
-        let out = self.compressor.layer(scratch_file(&self.scratch)?)?;
+    fn make(&self, file: Option<File>, stop: &Stop) -> Result<LayerBlob> {
+        let out = self
+            .compressor
+            .layer(file_or_scratch(file, &self.scratch)?)?;
         let (out, work) = (stop.watch(out), &*self.work);
         let out = match self.plan() {
             None => {

@@ -18,7 +18,7 @@ use tokio::task::spawn_blocking;
 
 use super::checked::CheckedContent;
 use super::compress::{Compressor, LayerBlob};
-use super::encapsulate::{EncapsulateOptions, Encapsulated, put_text, scratch_file};
+use super::encapsulate::{EncapsulateOptions, Encapsulated, file_or_scratch, put_text};
 use super::image::{ImageParts, WrittenLayer, created};
 use super::write_layers::send;
 use crate::image::{Digest, host_arch, is_arch, normalize_arch};
@@ -51,8 +51,9 @@ pub async fn encapsulate_flatpak(
     let name = flatpak_ref(&commit)?;
     let compressor = Compressor::new(options.compression, options.threads)?;
     let (own, scratch) = (repo.reopen()?, options.scratch.clone());
+    let file = destination.nameless();
     let written = spawn_blocking(move || -> Result<(CommitFacts, LayerBlob)> {
-        let out = compressor.layer(scratch_file(&scratch)?)?;
+        let out = compressor.layer(file_or_scratch(file, &scratch)?)?;
         let blob = files(&own, &commit, out)?.finish()?;
         Ok((commit, blob))
     });

@@ -4,6 +4,7 @@
 //! manifest, may be others. What the destination has of the image already is used as it is.
 
 use std::collections::{HashMap, HashSet};
+use std::fs::File;
 use std::io::{self, BufWriter};
 use std::num::NonZeroUsize;
 use std::sync::Arc;
@@ -214,14 +215,14 @@ struct Work {
 impl LayerJob for Work {
     type Written = (Digest, Written);
 
-    fn make(&self, stop: &Stop) -> Result<LayerBlob> {
+    fn make(&self, file: Option<File>, stop: &Stop) -> Result<LayerBlob> {
         let (index, digest) = (self.layer.index, self.layer.descriptor.digest);
         self.progress.event(Event::LayerStarted {
             index,
             digest,
             size: self.layer.descriptor.size,
         });
-        let made = self.rebuilt(stop);
+        let made = self.rebuilt(file, stop);
         made.with_context(|| format!("Putting layer {digest} together"))
     }
 
@@ -239,8 +240,9 @@ impl LayerJob for Work {
 }
 
 impl Work {
-    fn rebuilt(&self, stop: &Stop) -> Result<LayerBlob> {
-        let file = self.repo.scratch_file().context("Making a scratch file")?;
+    fn rebuilt(&self, file: Option<File>, stop: &Stop) -> Result<LayerBlob> {
+        let file = file.map_or_else(|| self.repo.scratch_file(), Ok);
+        let file = file.context("Making a scratch file")?;
         let out = stop.watch(self.compressor.layer(file)?);
         let mut out = BufWriter::with_capacity(BUFFER, out);
         let (expected, repo) = (self.layer.diff_id, &self.repo);

@@ -2,6 +2,7 @@
 //! soon as it is finished, to an archive in the order of the jobs, and what the jobs say about it comes back.
 //! Never decides what is in a layer.
 
+use std::fs::File;
 use std::io::{self, Write};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -19,8 +20,9 @@ pub(super) trait LayerJob: Send + 'static {
     /// What is to be known of it afterwards.
     type Written;
 
-    /// Makes its blob, on a thread that may wait. What it writes passes through [`Stop::watch`].
-    fn make(&self, stop: &Stop) -> Result<LayerBlob>;
+    /// Makes its blob, on a thread that may wait, in `file` if the destination has one for it. What it writes
+    /// passes through [`Stop::watch`].
+    fn make(&self, file: Option<File>, stop: &Stop) -> Result<LayerBlob>;
 
     /// Says what was written, once the destination has it.
     fn written(&self, blob: &LayerBlob) -> Self::Written;
@@ -40,7 +42,8 @@ pub(super) async fn write_layers<J: LayerJob>(
         let stop = stop.clone();
         async move {
             let _turn = turns.acquire().await;
-            let made = spawn_blocking(move || job.make(&stop).map(|blob| (job, blob)));
+            let file = destination.nameless();
+            let made = spawn_blocking(move || job.make(file, &stop).map(|blob| (job, blob)));
             made.await.context("A worker died")?
         }
     });

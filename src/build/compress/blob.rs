@@ -69,6 +69,10 @@ impl Content for BlobFile {
     async fn open(&self) -> Result<Blob, Error> {
         Ok(Blob::Reader(Box::new(self.reader())))
     }
+
+    fn nameless(&self) -> Option<&File> {
+        Some(&self.0)
+    }
 }
 
 struct FromStart {

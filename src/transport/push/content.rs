@@ -29,6 +29,12 @@ const CHUNKS: usize = 2;
 pub trait Content: Send + Sync {
     /// Opens it at its beginning.
     async fn open(&self) -> Result<Blob, Error>;
+
+    /// A file without a name that is the blob: it was hashed while it was written, and nobody writes to it
+    /// any more, so that a destination may give it a name instead of copying it.
+    fn nameless(&self) -> Option<&File> {
+        None
+    }
 }
 
 /// A file.

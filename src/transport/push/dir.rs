@@ -8,7 +8,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use cap_std_ext::cap_std::fs::Dir;
 
-use super::file::{ensure_dir, put_blob, put_small, sync_names, write_error};
+use super::file::{ensure_dir, nameless, put_blob, put_small, sync_names, write_error};
 use super::{Content, PushedManifest, Sink};
 use crate::image::Digest;
 use crate::transport::Error;
@@ -81,6 +81,10 @@ impl Sink for DirSink {
             self.claim(&name);
         }
         Ok(found)
+    }
+
+    fn nameless(&self) -> Option<std::fs::File> {
+        nameless(&self.dir)
     }
 
     async fn put_blob(

@@ -3,17 +3,20 @@
 
 use std::fs::File;
 use std::io::Write as _;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsRawFd as _, OwnedFd};
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::path::Path;
 
 use cap_std_ext::cap_std::ambient_authority;
-use cap_std_ext::cap_std::fs::{Dir, Permissions, PermissionsExt as _};
+use cap_std_ext::cap_std::fs::{Dir, Permissions};
 use cap_std_ext::cap_tempfile::TempFile;
 use futures_util::TryStreamExt;
-use rustix::fs::{Mode, OFlags};
+use rustix::fs::{AtFlags, CWD, Mode, OFlags};
+use rustix::io::Errno;
 
 use super::{Check, Content, chunks};
 use crate::image::Digest;
+use crate::sys::fs as sysfs;
 use crate::transport::Error;
 
 /// Mode of the files of an image: it is no secret.
@@ -51,6 +54,14 @@ pub(super) async fn put_blob(
     place: &str,
 ) -> Result<(), Error> {
     let failed = |error| write_error(&format!("{place}/{name}"), error);
+    if let Some(file) = content.nameless() {
+        let (dir, file) = (dir.try_clone(), file.try_clone());
+        let (dir, file, name) = (dir.map_err(failed)?, file.map_err(failed)?, name.to_owned());
+        let named = blocking(move || Ok(adopt(&dir, &name, &file)));
+        if named.await?.map_err(failed)? {
+            return Ok(());
+        }
+    }
     let temp = TempFile::new(dir).map_err(failed)?;
     let file = temp.as_file().try_clone().map_err(failed)?.into_std();
     let file = copy(file, (digest, size), content, place).await?;
@@ -62,8 +73,32 @@ pub(super) async fn put_blob(
     publish(temp, name).map_err(failed)
 }
 
+/// See [`super::Destination::nameless`].
+pub(super) fn nameless(dir: &Dir) -> Option<File> {
+    readable(dir).and_then(sysfs::unnamed).ok()
+}
+
+/// Gives a file its name, on the disk before. Says whether it could have one here: it must lie on the same file
+/// system, never have had a name, and nothing else may have this one.
+fn adopt(dir: &Dir, name: &str, file: &File) -> std::io::Result<bool> {
+    let (meta, here) = (file.metadata()?, rustix::fs::fstat(dir)?);
+    if meta.dev() != here.st_dev || meta.nlink() != 0 || dir.try_exists(name)? {
+        return Ok(false);
+    }
+    file.set_permissions(std::fs::Permissions::from_mode(MODE))?;
+    file.sync_data()?;
+    let own = format!("/proc/self/fd/{}", file.as_raw_fd());
+    match rustix::fs::linkat(CWD, own.as_str(), dir, name, AtFlags::SYMLINK_FOLLOW) {
+        Ok(()) => Ok(true),
+        Err(Errno::XDEV | Errno::NOENT | Errno::EXIST | Errno::PERM | Errno::OPNOTSUPP) => {
+            Ok(false)
+        }
+        Err(errno) => Err(errno.into()),
+    }
+}
+
 fn publish(temp: TempFile<'_>, name: &str) -> std::io::Result<()> {
-    let mode = Permissions::from_mode(MODE);
+    let mode = Permissions::from_std(std::fs::Permissions::from_mode(MODE));
     temp.as_file().set_permissions(mode)?;
     temp.replace(name)
 }
@@ -111,4 +146,72 @@ pub(super) fn sync_names(dir: &Dir) -> std::io::Result<()> {
 pub(super) fn readable(dir: &Dir) -> std::io::Result<OwnedFd> {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
     Ok(rustix::fs::openat(dir, ".", flags, Mode::empty())?)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Read as _;
+    use std::os::unix::fs::FileExt as _;
+
+    use super::*;
+
+    /// A blob whose bytes were hashed before.
+    struct Made(File);
+
+    #[async_trait::async_trait]
+    impl Content for Made {
+        async fn open(&self) -> Result<crate::transport::Blob, Error> {
+            let mut bytes = vec![0; self.0.metadata().unwrap().len() as usize];
+            self.0.read_exact_at(&mut bytes, 0).unwrap();
+            let read = std::io::Cursor::new(bytes);
+            Ok(crate::transport::Blob::Reader(Box::new(read)))
+        }
+
+        fn nameless(&self) -> Option<&File> {
+            Some(&self.0)
+        }
+    }
+
+    /// Writes `text` to a file and that to `dir` as a blob; tells whether the file itself has become the blob.
+    async fn put(dir: &Dir, mut file: File, text: &[u8]) -> bool {
+        file.write_all(text).unwrap();
+        let (digest, made) = (Digest::of(text), Made(file));
+        let what = (&digest, text.len() as u64);
+        let name = digest.hex();
+        put_blob(dir, &name, what, &made, "x").await.unwrap();
+        let mut found = dir.open(&name).unwrap().into_std();
+        let mut read = Vec::new();
+        found.read_to_end(&mut read).unwrap();
+        assert_eq!(read, text);
+        let (own, found) = (made.0.metadata().unwrap(), found.metadata().unwrap());
+        assert_eq!((found.mode() & 0o7777, found.nlink()), (MODE, 1));
+        assert_eq!(dir.entries().unwrap().count(), 1);
+        (own.dev(), own.ino()) == (found.dev(), found.ino())
+    }
+
+    #[tokio::test]
+    async fn a_file_becomes_the_blob_where_it_can_and_is_copied_where_not() {
+        let temp = tempfile::tempdir().unwrap();
+        let new = |name: &str| ensure_dir(&temp.path().join(name)).unwrap();
+        let dir = new("a");
+        assert!(put(&dir, nameless(&dir).unwrap(), b"hello").await);
+        // The name is taken, though by other bytes.
+        let dir = new("b");
+        dir.write(Digest::of(b"hello").hex(), "other").unwrap();
+        assert!(!put(&dir, nameless(&dir).unwrap(), b"hello").await);
+        // Not without a name.
+        let dir = new("c");
+        let named = temp.path().join("named");
+        let options = std::fs::OpenOptions::new()
+            .read(true)
+            .write(true)
+            .create_new(true)
+            .clone();
+        assert!(!put(&dir, options.open(&named).unwrap(), b"hello").await);
+        // Had a name once.
+        let dir = new("d");
+        let was_named = options.open(temp.path().join("gone")).unwrap();
+        std::fs::remove_file(temp.path().join("gone")).unwrap();
+        assert!(!put(&dir, was_named, b"hello").await);
+    }
 }

@@ -14,6 +14,7 @@ mod file;
 mod oci_layout;
 
 use std::fmt;
+use std::fs::File;
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -41,6 +42,11 @@ pub struct PushedManifest<'a> {
 #[async_trait]
 pub(super) trait Sink: Send + Sync + fmt::Debug {
     async fn has_blob(&self, digest: &Digest, size: u64) -> Result<bool, Error>;
+
+    /// See [`Destination::nameless`].
+    fn nameless(&self) -> Option<File> {
+        None
+    }
 
     async fn put_blob(
         &self,
@@ -115,6 +121,12 @@ impl Destination {
     /// Whether the destination has a blob, or could get it from a repository of its own.
     pub async fn has_blob(&self, digest: &Digest, size: u64) -> Result<bool, Error> {
         self.sink.has_blob(digest, size).await
+    }
+
+    /// An empty file without a name that can become a blob here by getting one. None where this kind has no
+    /// use for such, or none can be made.
+    pub fn nameless(&self) -> Option<File> {
+        self.sink.nameless()
     }
 
     /// Writes a blob of `size` bytes. [`Error::Mismatch`] where the content is another one; nothing

@@ -6,7 +6,7 @@ use async_trait::async_trait;
 use cap_std_ext::cap_std::fs::Dir;
 use serde_json::{Value, json};
 
-use super::file::{ensure_dir, put_blob, put_small, readable, sync_names, write_error};
+use super::file::{ensure_dir, nameless, put_blob, put_small, readable, sync_names, write_error};
 use super::{Content, PushedManifest, Sink};
 use crate::image::{Digest, MAX_MANIFEST_BYTES};
 use crate::sys::fs;
@@ -121,6 +121,10 @@ impl Sink for LayoutSink {
             .blobs
             .metadata(digest.hex())
             .is_ok_and(|found| found.is_file() && found.len() == size))
+    }
+
+    fn nameless(&self) -> Option<std::fs::File> {
+        nameless(&self.blobs)
     }
 
     async fn put_blob(
