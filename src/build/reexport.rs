@@ -279,7 +279,8 @@ fn manifest(
         entry["digest"] = written.digest.to_string().into();
         entry["size"] = written.size.into();
         entry["mediaType"] = how(written.compression).media_type().into();
-        if let Some(annotations) = entry["annotations"].as_object_mut() {
+        let annotations = entry.get_mut("annotations");
+        if let Some(annotations) = annotations.and_then(Value::as_object_mut) {
             let names_position = |key: &str| POSITIONS.iter().any(|p| key.starts_with(p));
             annotations.retain(|key, _| !names_position(key));
         }

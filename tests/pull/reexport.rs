@@ -103,6 +103,8 @@ fn diff_ids(name: &str) -> (Vec<Digest>, Vec<Compression>, Vec<u8>) {
         let manifest = transport::resolve(&*source, &arch).await.unwrap().manifest;
         let config = transport::fetch_config(&*source, &manifest).await.unwrap();
         let layers = ImageLayout::new(&manifest, &config).unwrap();
+        // An object or nothing (image-spec, descriptor.md).
+        assert!(!String::from_utf8_lossy(manifest.raw()).contains("null"));
         let (mut found, mut compressions) = (Vec::new(), Vec::new());
         for layer in layers.layers() {
             found.push(uncompressed(&*source, layer).await);
