@@ -205,6 +205,11 @@ fn described(entry: &TarEntry) -> io::Result<Value> {
     if entry.size() > 0 {
         listed["size"] = entry.size().into();
     }
+    if !entry.xattrs.is_empty() {
+        let xattrs = entry.xattrs.iter();
+        let xattrs = xattrs.map(|(name, value)| (name.clone(), STANDARD.encode(value).into()));
+        listed["xattrs"] = Value::Object(xattrs.collect());
+    }
     Ok(listed)
 }
 

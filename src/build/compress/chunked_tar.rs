@@ -1,14 +1,16 @@
 //! A tar stream taken apart while it passes: what is content of a file, and what is not. Bytes come in
 //! in pieces of any size, [`Piece`]s go out. Knows the entries that Bowline writes: GNU headers with long
-//! names, no PAX, no sparse files.
+//! names, PAX headers with extended attributes and nothing else, no sparse files.
 
 use std::io;
 
-use tar::{EntryType, Header};
+use tar::{EntryType, Header, PaxExtensions};
 
 const BLOCK: usize = 512;
-/// Most bytes of a long name.
+/// Most bytes of a long name, and of the extended attributes of a file.
 const MAX_NAME: u64 = 64 << 10;
+const MAX_XATTRS: u64 = 1 << 20;
+const XATTR: &str = "SCHILY.xattr.";
 
 /// What an entry says about itself.
 #[derive(Debug, Clone)]
@@ -19,6 +21,8 @@ pub struct TarEntry {
     pub path: String,
     /// Target of a link, whole.
     pub link: String,
+    /// Extended attributes.
+    pub xattrs: Vec<(String, Vec<u8>)>,
 }
 
 impl TarEntry {
@@ -52,13 +56,14 @@ pub struct TarParts {
     state: State,
     long_path: Option<Vec<u8>>,
     long_link: Option<Vec<u8>>,
+    xattrs: Vec<(String, Vec<u8>)>,
 }
 
 #[derive(Debug, Default)]
 enum State {
     #[default]
     Header,
-    /// A long name: what it is, bytes to come, padding.
+    /// A long name, or extended attributes: what it is, bytes to come, padding.
     Name(EntryType, u64, u64),
     Content(Box<TarEntry>, u64, u64),
     Padding(u64),
@@ -100,7 +105,7 @@ impl TarParts {
                 self.block.extend_from_slice(&data[..length]);
                 each(Piece::Between(&data[..length]))?;
                 self.state = match left - length as u64 {
-                    0 => self.name(kind, padding),
+                    0 => self.name(kind, padding)?,
                     left => State::Name(kind, left, padding),
                 };
                 Ok(length)
@@ -132,10 +137,17 @@ impl TarParts {
         }
         let header = Header::from_byte_slice(&self.block).clone();
         let kind = header.entry_type();
-        if kind.is_gnu_longname() || kind.is_gnu_longlink() {
+        let most = match kind {
+            EntryType::GNULongName | EntryType::GNULongLink => Some(MAX_NAME),
+            EntryType::XHeader => Some(MAX_XATTRS),
+            _ => None,
+        };
+        if let Some(most) = most {
             let size = header.size()?;
-            if size > MAX_NAME {
-                return Err(io::Error::other("a name in the layer is too long"));
+            if size > most {
+                return Err(io::Error::other(
+                    "a name or attribute in the layer is too long",
+                ));
             }
             return Ok(State::Name(kind, size, padding(size)));
         }
@@ -149,6 +161,7 @@ impl TarParts {
                 Some(header.path_bytes().into_owned()),
             ),
             link: field(self.long_link.take(), link),
+            xattrs: std::mem::take(&mut self.xattrs),
             header,
         };
         each(Piece::Entry(&entry))?;
@@ -162,16 +175,32 @@ impl TarParts {
         }
     }
 
-    fn name(&mut self, kind: EntryType, padding: u64) -> State {
+    fn name(&mut self, kind: EntryType, padding: u64) -> io::Result<State> {
         let mut name = std::mem::take(&mut self.block);
+        if kind == EntryType::XHeader {
+            self.xattrs = xattrs(&name)?;
+            return Ok(padded(padding));
+        }
         // It ends with a NUL.
         name.pop();
         match kind.is_gnu_longname() {
             true => self.long_path = Some(name),
             false => self.long_link = Some(name),
         }
-        padded(padding)
+        Ok(padded(padding))
     }
+}
+
+fn xattrs(records: &[u8]) -> io::Result<Vec<(String, Vec<u8>)>> {
+    let mut found = Vec::new();
+    for record in PaxExtensions::new(records) {
+        let record = record?;
+        let key = record.key().map_err(io::Error::other)?;
+        let name = key.strip_prefix(XATTR);
+        let name = name.ok_or_else(|| io::Error::other("a header of the layer is unknown"))?;
+        found.push((name.to_owned(), record.value_bytes().to_vec()));
+    }
+    Ok(found)
 }
 
 fn shorter(left: u64, length: usize) -> usize {

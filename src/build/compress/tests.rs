@@ -145,7 +145,8 @@ fn blocks_are_not_larger_than_what_others_write() {
 #[test]
 fn the_table_of_contents_is_where_the_annotations_say() {
     let tar = fixture::layer(
-        "dir /usr 0 0 755\nfile /usr/a 0 0 644 hello\nfile /usr/e 0 0 644\nlink /usr/l a",
+        "dir /usr 0 0 755\nfile /usr/a 0 0 644 hello\nfile /usr/e 0 0 644\nlink /usr/l a\n\
+         xattr /usr/a user.x 0x00ff",
     )
     .unwrap();
     let blob = write(LayerCompression::ZstdChunked(3), 1, &[&tar]);
@@ -174,6 +175,7 @@ fn the_table_of_contents_is_where_the_annotations_say() {
         (entry["name"].as_str(), entry["size"].as_u64()),
         (Some("/usr/a"), Some(5))
     );
+    assert_eq!(entry["xattrs"], serde_json::json!({"user.x": "AP8="}));
     let frames = entry["offset"].as_u64().unwrap()..entry["endOffset"].as_u64().unwrap();
     assert_eq!(zstd::decode_all(part(frames)).unwrap(), b"hello");
     assert_eq!(toc["entries"][2].get("digest"), None);
