@@ -19,7 +19,7 @@ use tokio::task::spawn_blocking;
 use super::checked::CheckedContent;
 use super::compress::{Compressor, LayerBlob};
 use super::encapsulate::{EncapsulateOptions, Encapsulated, file_or_scratch, put_text};
-use super::image::{ImageParts, WrittenLayer, created};
+use super::image::{ImageParts, ImageText, WrittenLayer, created};
 use super::write_layers::send;
 use crate::image::{Digest, host_arch, is_arch, normalize_arch};
 use crate::repo::dirtree::{DirTree, Entry};
@@ -41,6 +41,11 @@ const KEY_INSTALLED: &str = "xa.installed-size";
 #[error("commit {0} is no flatpak's: its metadata name no flatpak ref")]
 pub struct NotFlatpak(pub Digest);
 
+/// Whether a commit is a flatpak's, and says of itself what its image has to say.
+pub fn check_flatpak(commit: &CommitFacts) -> Result<()> {
+    labels(commit, &flatpak_ref(commit)?, 0).map(drop)
+}
+
 /// Writes the image of a flatpak.
 pub async fn encapsulate_flatpak(
     repo: &Repo,
@@ -48,7 +53,7 @@ pub async fn encapsulate_flatpak(
     options: &EncapsulateOptions,
     destination: Arc<Destination>,
 ) -> Result<Encapsulated> {
-    let name = flatpak_ref(&commit)?;
+    check_flatpak(&commit)?;
     let compressor = Compressor::new(options.compression, options.threads)?;
     let (own, scratch) = (repo.reopen()?, options.scratch.clone());
     let file = destination.nameless();
@@ -66,30 +71,34 @@ pub async fn encapsulate_flatpak(
         annotations: blob.annotations,
         history: "bowline container encapsulate --flatpak".into(),
     };
-    let mut labels = labels(&commit, &name, blob.size)?;
-    labels.extend(options.wishes.labels.clone());
-    let arch = name
-        .split('/')
-        .nth(2)
-        .map(normalize_arch)
-        .filter(|arch| is_arch(arch));
-    let labels: Value = labels.into_iter().collect();
-    let parts = ImageParts {
-        created: created(&commit, &options.wishes)?,
-        architecture: options
-            .wishes
-            .arch
-            .clone()
-            .or(arch)
-            .unwrap_or_else(host_arch),
-        config: BTreeMap::from([("Labels".into(), labels)]),
-        annotations: BTreeMap::new(),
-        layers: std::slice::from_ref(&layer),
-        compression: options.compression,
-    };
-    let digest = put_text(&destination, parts.render()?).await?;
+    let text = text(&commit, options, &layer)?;
+    let digest = put_text(&destination, text).await?;
     let layers = vec![layer];
     Ok(Encapsulated { digest, layers })
+}
+
+/// Config and manifest.
+fn text(
+    commit: &CommitFacts,
+    options: &EncapsulateOptions,
+    layer: &WrittenLayer,
+) -> Result<ImageText> {
+    let name = flatpak_ref(commit)?;
+    let mut labels = labels(commit, &name, layer.size)?;
+    labels.extend(options.wishes.labels.clone());
+    let labels: Value = labels.into_iter().collect();
+    let arch = name.split('/').nth(2).map(normalize_arch);
+    let arch = arch.filter(|arch| is_arch(arch));
+    let wanted = options.wishes.arch.clone();
+    let parts = ImageParts {
+        created: created(commit, &options.wishes)?,
+        architecture: wanted.or(arch).unwrap_or_else(host_arch),
+        config: BTreeMap::from([("Labels".into(), labels)]),
+        annotations: BTreeMap::new(),
+        layers: std::slice::from_ref(layer),
+        compression: options.compression,
+    };
+    parts.render()
 }
 
 /// `app/org.example.App/x86_64/stable`.

@@ -2,15 +2,17 @@
 //! with the checksum that the labels name goes out.
 //!
 //! Labels: flatpak, `flatpak_oci_add_labels_for_commit`. They are a map, so that the order of the metadata
-//! is lost; the checksum tells which order is right, and Bowline adds a label that says it.
+//! is lost; the checksum tells which order is right, and Bowline adds a label that says it. Where it is missing,
+//! the orders are tried that a hash table of GLib's can give, since it is one that flatpak collects them in.
 
-use std::collections::BTreeMap;
+use std::cell::Cell;
+use std::collections::{BTreeMap, HashSet};
 
 use anyhow::Result;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use ostree::glib::prelude::*;
-use ostree::glib::{Bytes, Variant, VariantTy};
+use ostree::glib::{Bytes, Variant, VariantDict, VariantTy};
 use thiserror::Error;
 
 use crate::image::Digest;
@@ -23,6 +25,13 @@ pub const METADATA_PREFIX: &str = "org.flatpak.commit-metadata.";
 pub const ORDER: &str = "bowline.flatpak-metadata-order";
 /// Most names whose order is looked for: 9 have 362880 orders.
 const MAX_GUESSED: usize = 9;
+/// How often names are put into a hash table, each time in another order. Eleven names come out of it in a few
+/// hundred orders, the rarest once in a thousand times.
+const TRIES: usize = 20_000;
+/// Most names that are put there: a commit has a dozen.
+const MAX_HASHED: usize = 40;
+/// Most bytes of commits that are hashed to find the order.
+const MAX_BYTES: usize = 2 << 30;
 
 /// Why labels do not give the commit that they name.
 #[derive(Debug, Error)]
@@ -79,14 +88,23 @@ impl FlatpakCommit {
     /// The commit object with this tree, whose checksum is the one that was named.
     pub fn restore(&self, tree: Digest, meta: Digest) -> Result<Vec<u8>, FlatpakError> {
         let mut order: Vec<usize> = (0..self.metadata.len()).collect();
+        let hashed_bytes = Cell::new(0);
         let right = |order: &[usize]| {
+            if hashed_bytes.get() > MAX_BYTES {
+                return None;
+            }
             let data = self.object(order, (tree, meta));
+            hashed_bytes.set(hashed_bytes.get() + data.len());
             (Digest::of(&data) == self.checksum).then_some(data)
         };
-        let found = match self.ordered || order.len() > MAX_GUESSED {
-            true => right(&order),
-            false => permutations(&mut order, &right),
-        };
+        let mut found = right(&order);
+        if found.is_none() && !self.ordered && order.len() <= MAX_HASHED {
+            let names: Vec<&str> = self.metadata.iter().map(|(name, _)| &**name).collect();
+            found = hashed(&names, &right);
+            if found.is_none() && order.len() <= MAX_GUESSED {
+                found = permutations(&mut order, &right);
+            }
+        }
         found.ok_or(FlatpakError::Different(self.checksum))
     }
 
@@ -146,6 +164,41 @@ fn boxed(data: Vec<u8>) -> Option<Variant> {
     value.is_normal_form().then_some(value)
 }
 
+/// Tries the orders in which a `GVariantDict` gives names back until one is right. They depend on the order in
+/// which the names went in, which is shuffled, the same way each time.
+fn hashed<T>(names: &[&str], right: &impl Fn(&[usize]) -> Option<T>) -> Option<T> {
+    let mut order: Vec<usize> = (0..names.len()).collect();
+    let (mut seen, mut state) = (HashSet::new(), 1u32);
+    for _ in 0..TRIES {
+        let dict = VariantDict::new(None);
+        order
+            .iter()
+            .for_each(|index| dict.insert(names[*index], *index as u32));
+        let out: Vec<usize> = dict
+            .end()
+            .iter()
+            .filter_map(|entry| place(&entry))
+            .collect();
+        if !seen.contains(&out) {
+            if let Some(found) = right(&out) {
+                return Some(found);
+            }
+            seen.insert(out);
+        }
+        for last in (1..order.len()).rev() {
+            // A linear congruential generator (Numerical Recipes).
+            state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+            order.swap(last, (state >> 8) as usize % (last + 1));
+        }
+    }
+    None
+}
+
+fn place(entry: &Variant) -> Option<usize> {
+    let value = entry.child_value(1).as_variant()?;
+    value.get::<u32>().map(|index| index as usize)
+}
+
 /// Tries orders until one is right (Heap's algorithm).
 fn permutations<T>(order: &mut [usize], right: &impl Fn(&[usize]) -> Option<T>) -> Option<T> {
     if let Some(found) = right(order) {
@@ -191,6 +244,26 @@ mod tests {
             assert_eq!(none, None);
             assert_eq!(seen.borrow().len(), (1..=length).product::<usize>());
         }
+    }
+
+    #[test]
+    fn the_order_of_a_hash_table_is_found_among_many() {
+        // As flatpak 1.14 wrote them.
+        let written = "xa.installed-size xa.token-type xa.ref ostree.endoflife xa.download-size xa.subsets \
+                       ostree.collection-binding ostree.ref-binding xa.extra-data-sources xa.metadata \
+                       ostree.endoflife-rebase";
+        let written: Vec<&str> = written.split(' ').collect();
+        let mut names = written.clone();
+        names.sort_unstable();
+        let right = |order: &[usize]| {
+            let mut all = order.to_vec();
+            all.sort_unstable();
+            assert!(all.into_iter().eq(0..names.len()));
+            let out = order.iter().map(|index| names[*index]);
+            out.eq(written.iter().copied()).then_some(())
+        };
+        assert_eq!(hashed(&names, &right), Some(()));
+        assert_eq!(hashed(&[], &|_: &[usize]| None::<()>), None);
     }
 
     fn labels(pairs: &[(&str, &str)]) -> BTreeMap<String, String> {

@@ -110,6 +110,53 @@ fn what_flatpak_writes_gives_the_commit_that_went_in() {
 }
 
 #[test]
+fn a_commit_with_all_that_flatpak_can_say_comes_back() {
+    if !has("flatpak") {
+        return;
+    }
+    let scene = Scene::new();
+    let (apps, first) = app(&scene);
+    let data = "\n[Extra Data]\nname=x\nsize=3\nuri=https://example.org/x\nchecksum=";
+    let metadata = format!("{METADATA}{data}{}\n", "0".repeat(64));
+    scene.write("app/metadata", metadata.as_bytes());
+    let more = "--subject=Süß --body=B --collection-id=org.example.Coll --token-type=1 --end-of-life=old \
+                --end-of-life-rebase=org.example.New --subset=a --subset=b --timestamp=2026-01-02T00:00:00Z";
+    let (dir, layout) = (scene.text("app"), scene.text("bundle"));
+    let args: Vec<&str> = ["build-export"]
+        .into_iter()
+        .chain(more.split_whitespace())
+        .collect();
+    let collection = ["config", "set", "core.collection-id", "org.example.Coll"];
+    let repo = format!("--repo={apps}");
+    run("ostree", &[&[&*repo], &collection[..]].concat());
+    run("flatpak", &[&args[..], &[&apps, &dir, "stable"]].concat());
+    let commit = rev(&apps);
+    assert_ne!(commit, first);
+    let bundle = [
+        "build-bundle",
+        "--oci",
+        &apps,
+        &layout,
+        "org.example.App",
+        "stable",
+    ];
+    run("flatpak", &bundle);
+    let ours = scene.image("ours");
+    scene.ok(&[
+        "container",
+        "encapsulate",
+        "--flatpak",
+        "--repo",
+        &apps,
+        REF,
+        &ours,
+    ]);
+    for (image, repo) in [(format!("oci:{layout}"), "theirs"), (ours, "own")] {
+        assert_eq!(rev(&taken(&scene, &image, repo)), commit);
+    }
+}
+
+#[test]
 fn an_operating_system_is_no_flatpak() {
     let scene = Scene::new();
     let fixture = bowline::testing::Fixture::new().unwrap();
