@@ -78,6 +78,12 @@ pub struct Encapsulated {
     pub layers: Vec<WrittenLayer>,
 }
 
+/// Whether the image of a commit can say what it is to say: what is wrong is known before the work.
+pub fn check(commit: &CommitFacts, options: &EncapsulateOptions) -> Result<()> {
+    let layers = [placeholder()];
+    image_text(commit, &options.wishes, &layers, options.compression).map(drop)
+}
+
 /// Writes the image of a commit. Objects that are in no layer of the plan stay with the commit.
 pub async fn encapsulate(
     repo: &Repo,
@@ -86,13 +92,7 @@ pub async fn encapsulate(
     options: &EncapsulateOptions,
     destination: Arc<Destination>,
 ) -> Result<Encapsulated> {
-    // What is wrong with the wishes is said before the work.
-    image_text(
-        &commit,
-        &options.wishes,
-        &[placeholder()],
-        options.compression,
-    )?;
+    check(&commit, options)?;
     let own = repo.reopen()?;
     let work = spawn_blocking(move || prepare(&own, commit, plan));
     let work = Arc::new(work.await.context("A worker died")??);

@@ -1,7 +1,10 @@
 //! What images say, and what is refused.
 
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD;
 use bowline::testing::Fixture;
 use bowline::testing::fixture::OS;
+use ring::signature::{Ed25519KeyPair, KeyPair as _};
 use serde_json::{Value, json};
 
 use crate::scene::{Scene, encapsulate, run};
@@ -123,6 +126,58 @@ fn what_cannot_be_meant_is_refused() {
     ]);
     assert_eq!(output.status.code(), Some(2));
     assert!(!scene.path("layout/index.json").exists());
+}
+
+#[test]
+fn no_commit_is_signed_before_everything_was_read() {
+    let (scene, fixture) = (Scene::new(), Fixture::new().unwrap());
+    let commit = fixture.commit(OS).unwrap();
+    let pair = Ed25519KeyPair::from_seed_unchecked(&[7; 32]).unwrap();
+    let secret = [&[7; 32][..], pair.public_key().as_ref()].concat();
+    let key = scene.write("key", BASE64_STANDARD.encode(secret).as_bytes());
+    let (broken, none) = (scene.write("broken.json", b"{"), scene.text("none"));
+    let repo = fixture.path().to_str().unwrap();
+    let (image, nowhere) = (scene.image("layout"), format!("oci:{broken}:tag"));
+    let args = ["container", "encapsulate", "--repo", repo, &commit];
+    let signed = ["--sign-commit-ed25519", &key];
+    let detached = fixture.path().join(format!(
+        "objects/{}/{}.commitmeta",
+        &commit[..2],
+        &commit[2..]
+    ));
+    let cases: [(&[&str], i32, &str); 9] = [
+        (
+            &[&image, "--config", &none],
+            2,
+            "none cannot be read: No such file",
+        ),
+        (&[&image, "--config", &broken], 2, "no JSON object"),
+        (
+            &[&image, "--contentmeta", &none],
+            2,
+            "none cannot be read: No such file",
+        ),
+        (&[&image, "--contentmeta", &broken], 2, "not valid JSON"),
+        (&[&image, "--copymeta", "none"], 2, "has no none"),
+        (&[&image, "--compression-level", "13"], 2, "no level 13"),
+        (
+            &[&image, "--previous-build", &nowhere],
+            1,
+            "Looking at the previous build",
+        ),
+        (&[&image, "--flatpak"], 2, "is no flatpak's"),
+        (&[&nowhere], 1, "broken.json"),
+    ];
+    for (more, code, words) in cases {
+        let output = scene.run(&[&args[..], &signed, more].concat());
+        let said = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(code), "{more:?}: {said}");
+        assert!(said.contains(words), "{more:?}: {said}");
+        assert!(!detached.exists(), "{more:?}");
+    }
+    assert!(!scene.path("layout").exists());
+    scene.ok(&[&args[..], &signed, &[&image]].concat());
+    assert!(detached.exists());
 }
 
 #[test]

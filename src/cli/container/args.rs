@@ -111,7 +111,7 @@ pub struct EncapsulateArgs {
     pub image: String,
 
     /// Make an image for flatpak, of the commit of an app or a runtime: one layer with its files
-    #[arg(long, conflicts_with_all = ["contentmeta", "max_layers", "previous_build", "copymeta", "copymeta_opt", "cmd", "config"])]
+    #[arg(long, conflicts_with_all = ["contentmeta", "max_layers", "previous_build", "format_version", "copymeta", "copymeta_opt", "cmd", "config"])]
     pub flatpak: bool,
 
     /// JSON file that says which object goes into which layer, instead of a plan by packages

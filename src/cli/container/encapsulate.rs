@@ -2,6 +2,8 @@
 //! printed. Decides nothing about what is in which layer.
 
 use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::{self, Read as _};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -9,65 +11,118 @@ use anyhow::{Context as _, Result};
 use serde_json::Value;
 
 use super::args::{EncapsulateArgs, SaysArgs};
-use super::{making, signers};
+use super::making;
+use super::signers::{self, CommitSigners};
 use crate::build::image::{ImageWishes, format_time};
-use crate::build::{ContentMeta, encapsulate, encapsulate_flatpak};
+use crate::build::{self, ContentMeta, EncapsulateOptions, Encapsulated, LayerPlan};
 use crate::cli::{Context, Outcome, UsageError, image, reference};
-use crate::sign;
-use crate::transport::push::Destination;
+use crate::image::{Digest, ImageReference};
+use crate::repo::{CommitFacts, Repo};
+use crate::sign::{self, Signing};
+use crate::transport::push::{Destination, PushOptions};
+
+/// The longest file that says what an image is to be, in bytes.
+const MAX_FILE: u64 = 256 << 20;
 
 /// Makes the image.
 pub fn run(args: &EncapsulateArgs, context: &Context) -> Result<Outcome> {
-    let target = reference::parse(&args.image)?.imgref;
-    let signing = signers::signing(&args.signing, context)?;
-    sign::check(&target, &signing)?;
+    // Nothing is written, and no commit signed, before all that was given has been read and checked.
+    let mut asked = Asked::read(args, context)?;
     let repo = image::open(&args.repo)?;
-    let commit = repo.commit_of(&args.rev)?;
-    let gpg_home = args.signing.gpg_homedir.as_deref();
-    signers::sign_commit(&repo, &commit, &args.commit_signing, gpg_home)?;
-    let commit = repo.commit_facts(commit)?;
-    let mut wishes = wishes(&args.says, context)?;
-    let plan = match (&args.contentmeta, args.flatpak) {
-        (_, true) => Vec::new(),
-        (Some(path), _) => {
-            let meta = content_meta(path)?;
-            wishes.created = meta.created.or(wishes.created);
+    let commit = repo.commit_facts(repo.commit_of(&args.rev)?)?;
+    let plan = asked.plan(args, &repo, &commit, context)?;
+    asked.check(&commit)?;
+    let written = context.block_on(asked.write(&repo, commit.checksum, plan));
+    let words = || format!("Making image {} of commit {}", asked.target, args.rev);
+    context.print(&format!("{}\n", written.with_context(words)?.digest))?;
+    Ok(Outcome::Done)
+}
+
+/// What the arguments mean, with the files that they name.
+struct Asked<'a> {
+    target: ImageReference,
+    flatpak: bool,
+    /// The layers, where a file says them.
+    layers: Option<Vec<LayerPlan>>,
+    options: EncapsulateOptions,
+    commit_signers: CommitSigners<'a>,
+    signing: Signing,
+    push: PushOptions,
+}
+
+impl<'a> Asked<'a> {
+    fn read(args: &'a EncapsulateArgs, context: &Context) -> Result<Self> {
+        let target = reference::parse(&args.image)?.imgref;
+        let signing = signers::signing(&args.signing, context)?;
+        sign::check(&target, &signing)?;
+        let mut wishes = wishes(&args.says, context)?;
+        let meta = args.contentmeta.as_deref().map(content_meta).transpose()?;
+        let layers = meta.map(|meta| {
+            wishes.created = meta.created.or(wishes.created.take());
             let given = std::mem::take(&mut wishes.labels);
             wishes.labels = meta.labels.into_iter().chain(given).collect();
             meta.layers
+        });
+        let gpg_home = args.signing.gpg_homedir.as_deref();
+        Ok(Self {
+            target,
+            flatpak: args.flatpak,
+            layers,
+            options: making::options(&args.layers, wishes, context)?,
+            commit_signers: signers::of_commit(&args.commit_signing, gpg_home)?,
+            signing,
+            push: making::push_options(args.authfile.clone(), context),
+        })
+    }
+
+    /// Which object goes into which layer.
+    fn plan(
+        &mut self,
+        args: &EncapsulateArgs,
+        repo: &Repo,
+        commit: &CommitFacts,
+        context: &Context,
+    ) -> Result<Vec<LayerPlan>> {
+        match self.layers.take() {
+            Some(layers) => Ok(layers),
+            None if self.flatpak => Ok(Vec::new()),
+            None => {
+                let (arch, authfile) = (args.says.arch.as_deref(), args.authfile.clone());
+                making::plan(repo, commit, &args.layers, arch, authfile, context)
+            }
         }
-        (None, _) => {
-            let authfile = args.authfile.clone();
-            making::plan(
-                &repo,
-                &commit,
-                &args.layers,
-                args.says.arch.as_deref(),
-                authfile,
-                context,
-            )?
+    }
+
+    fn check(&self, commit: &CommitFacts) -> Result<()> {
+        match self.flatpak {
+            true => build::check_flatpak(commit),
+            false => build::check(commit, &self.options),
         }
-    };
-    let options = making::options(&args.layers, wishes, context)?;
-    let push = making::push_options(args.authfile.clone(), context);
-    let work = async {
-        let destination = Arc::new(Destination::open(&target, &push).await?);
-        let written = match args.flatpak {
-            true => encapsulate_flatpak(&repo, commit, &options, destination).await,
-            false => encapsulate(&repo, commit, plan, &options, destination).await,
+    }
+
+    /// Signs the commit, writes the image, signs the image.
+    async fn write(
+        &self,
+        repo: &Repo,
+        commit: Digest,
+        plan: Vec<LayerPlan>,
+    ) -> Result<Encapsulated> {
+        let destination = Arc::new(Destination::open(&self.target, &self.push).await?);
+        self.commit_signers.sign(repo, &commit)?;
+        // The signatures, too, go into the image.
+        let commit = repo.commit_facts(commit)?;
+        let written = match self.flatpak {
+            true => build::encapsulate_flatpak(repo, commit, &self.options, destination).await,
+            false => build::encapsulate(repo, commit, plan, &self.options, destination).await,
         }?;
-        let signed = sign::sign_digest(&target, written.digest, &signing, &push.source).await;
-        let unsigned = || format!("The image {} was written, but not signed", written.digest);
+        let (digest, source) = (written.digest, &self.push.source);
+        let signed = sign::sign_digest(&self.target, digest, &self.signing, source).await;
+        let unsigned = || format!("The image {digest} was written, but not signed");
         for signed in signed.with_context(unsigned)? {
             tracing::info!("signed {} in {}", signed.digest, signed.place);
         }
-        anyhow::Ok(written)
-    };
-    let written = context.block_on(work);
-    let written =
-        written.with_context(|| format!("Making image {target} of commit {}", args.rev))?;
-    context.print(&format!("{}\n", written.digest))?;
-    Ok(Outcome::Done)
+        Ok(written)
+    }
 }
 
 fn wishes(args: &SaysArgs, context: &Context) -> Result<ImageWishes> {
@@ -84,19 +139,29 @@ fn wishes(args: &SaysArgs, context: &Context) -> Result<ImageWishes> {
 }
 
 fn container_config(path: &Path) -> Result<BTreeMap<String, Value>> {
-    let text = read(path)?;
-    serde_json::from_slice(&text).map_err(|error| {
-        let message = format!("{} is no JSON object: {error}", path.display());
-        UsageError::new(message).into()
-    })
+    let config = build::container_config(&read(path)?);
+    config.with_context(|| format!("Reading the container configuration {}", path.display()))
 }
 
 fn content_meta(path: &Path) -> Result<ContentMeta> {
-    let text = read(path)?;
-    let meta = ContentMeta::parse(&text);
+    let meta = ContentMeta::parse(&read(path)?);
     meta.with_context(|| format!("Reading the content map {}", path.display()))
 }
 
-fn read(path: &Path) -> Result<Vec<u8>> {
-    std::fs::read(path).with_context(|| format!("Reading {}", path.display()))
+fn read(path: &Path) -> Result<Vec<u8>, UsageError> {
+    let bad = |why: &dyn std::fmt::Display| {
+        UsageError::new(format!("{} cannot be read: {why}", path.display()))
+    };
+    let text = || -> io::Result<Vec<u8>> {
+        let mut text = Vec::new();
+        File::open(path)?
+            .take(MAX_FILE + 1)
+            .read_to_end(&mut text)?;
+        Ok(text)
+    };
+    let text = text().map_err(|error| bad(&error))?;
+    match text.len() as u64 > MAX_FILE {
+        true => Err(bad(&"it is too large")),
+        false => Ok(text),
+    }
 }

@@ -44,25 +44,39 @@ pub(super) fn signing(args: &SigningArgs, context: &Context) -> Result<Signing> 
     })
 }
 
-/// Signs a commit, if that was asked for.
-pub(super) fn sign_commit(
-    repo: &Repo,
-    commit: &Digest,
-    args: &CommitSigningArgs,
-    gpg_home: Option<&Path>,
-) -> Result<()> {
-    if let Some(file) = &args.sign_commit_ed25519 {
-        let keys = CommitKey::parse_all(&read(file)?).map_err(|error| {
-            UsageError::new(format!("{} cannot be used: {error}", file.display()))
-        })?;
-        for key in &keys {
-            repo.sign_ed25519(commit, key)?;
+/// Who signs a commit.
+pub(super) struct CommitSigners<'a> {
+    ed25519: Vec<CommitKey>,
+    /// A key of GnuPG's, and where GnuPG has its keys.
+    gpg: Option<(&'a str, Option<&'a Path>)>,
+}
+
+/// Who is to sign the commit; nobody where nothing is said about it.
+pub(super) fn of_commit<'a>(
+    args: &'a CommitSigningArgs,
+    gpg_home: Option<&'a Path>,
+) -> Result<CommitSigners<'a>, UsageError> {
+    let keys = args.sign_commit_ed25519.as_deref().map(|file| {
+        let keys = CommitKey::parse_all(&read(file)?);
+        let bad = |error| UsageError::new(format!("{} cannot be used: {error}", file.display()));
+        keys.map_err(bad)
+    });
+    let gpg = args.sign_commit_gpg.as_deref();
+    Ok(CommitSigners {
+        ed25519: keys.transpose()?.unwrap_or_default(),
+        gpg: gpg.map(|key| (key, gpg_home)),
+    })
+}
+
+impl CommitSigners<'_> {
+    /// Signs. GnuPG first: it alone may have another opinion about its key.
+    pub(super) fn sign(&self, repo: &Repo, commit: &Digest) -> Result<()> {
+        if let Some((key, home)) = self.gpg {
+            repo.sign_gpg(commit, key, home)?;
         }
+        let mut keys = self.ed25519.iter();
+        keys.try_for_each(|key| repo.sign_ed25519(commit, key))
     }
-    if let Some(key) = &args.sign_commit_gpg {
-        repo.sign_gpg(commit, key, gpg_home)?;
-    }
-    Ok(())
 }
 
 /// Lines that tell which signatures were made.
