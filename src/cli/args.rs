@@ -10,7 +10,7 @@ use clap_complete::Shell;
 use super::commit::args::CommitArgs;
 use super::container::args::{ContainerArgs, ContainerCommand};
 use super::image::args::{ImageArgs, ImageCommand};
-use super::install::args::InstallArgs;
+use super::install::args::{InstallArgs, InstallCommand};
 use super::kargs::args::KargsArgs;
 use super::oci::args::{OciArgs, OciCommand};
 use super::tar::args::TarArgs;
@@ -124,6 +124,18 @@ impl Command {
             | Self::Completion(_)
             | Self::Boot(_)
             | Self::Man(_) => None,
+        }
+    }
+
+    /// Whether finished layers are in a repository, or kept beside one, when the command ends early: a
+    /// second time it fetches the others only.
+    pub fn keeps_layers(&self) -> bool {
+        match self {
+            Self::Rebase(_) | Self::Upgrade(_) => true,
+            Self::Image(args) => matches!(args.command, ImageCommand::Pull(_)),
+            Self::Install(args) => matches!(args.command, InstallCommand::ToDisk(_)),
+            Self::Container(args) => matches!(args.command, ContainerCommand::Unencapsulate(_)),
+            _ => false,
         }
     }
 }

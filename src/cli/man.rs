@@ -49,7 +49,7 @@ Settings or conditions did not allow it now (\fBupgrade \-\-unattended\fR).
 Nothing to do (\fBupgrade \-\-unchanged\-exit\-77\fR).
 .TP
 130, 143
-Ended by SIGINT or SIGTERM; finished layers are kept.
+Ended by SIGINT or SIGTERM; a pull has kept the layers that were finished.
 .SH FILES
 .TP
 \fI/usr/lib/bowline\fR, \fI/etc/bowline\fR, \fI/run/bowline\fR

@@ -54,7 +54,7 @@ pub fn main() -> ExitCode {
     };
     match start(&cli) {
         Ok(outcome) => outcome.code(),
-        Err(error) => exit::report(&error),
+        Err(error) => exit::report(&error, cli.command.keeps_layers()),
     }
 }
 

@@ -5,11 +5,23 @@
 use std::io::BufRead;
 
 use anyhow::{Context, Result};
+use thiserror::Error;
 
 use super::run::{complete, is_whole};
 use crate::image::LayerKind;
 use crate::repo::Repo;
 use crate::repo::layer::{PathRules, import};
+
+/// An archive whose commit could not be taken over.
+#[derive(Debug, Error)]
+#[error("Importing the commit in {name}")]
+pub struct ArchiveFailure {
+    /// The archive, for people.
+    pub name: String,
+    /// Why.
+    #[source]
+    pub source: anyhow::Error,
+}
 
 /// Imports a commit, and lets `write_ref` point to it where one is given.
 ///

@@ -19,7 +19,7 @@ mod stream;
 mod unencapsulate;
 
 pub use accept::{Accepted, accept, accept_copy, judge, noted};
-pub use commit_tar::import_commit;
+pub use commit_tar::{ArchiveFailure, import_commit};
 pub use import::LayerFailure;
 pub use plan::{LayerState, PlannedLayer, PullPlan};
 pub use prepare::{Prepared, PullOptions, Unsuitable, compare, insist_on_arch, prepare};

@@ -223,8 +223,8 @@ fn signals_end_a_pull_cleanly() {
         assert_eq!(
             error,
             format!(
-                "Pulling {name}\n  caused by: {word}\nhint: finished layers are kept; run the \
-                 same command again to go on\n"
+                "Pulling {name}\n  caused by: {word}\nhint: run the same command again; \
+                 finished layers are kept\n"
             )
         );
         scene.assert_fsck();

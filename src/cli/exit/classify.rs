@@ -9,13 +9,15 @@ use super::{Interrupted, Kind, UsageError, Verdict};
 use crate::boot::kargs::KargError;
 use crate::build::image::NoMetadata;
 use crate::build::reexport::ReexportError;
-use crate::build::{ContentMetaError, DamagedObject, NoSuchDirectory, NotFlatpak};
+use crate::build::{
+    ContainerConfigError, ContentMetaError, DamagedObject, NoSuchDirectory, NotFlatpak,
+};
 use crate::cli::image::{InUse, NotStored};
 use crate::cli::output::OutputClosed;
 use crate::config::ConfigError;
 use crate::image::{DigestError, LayoutError, ManifestError, ReferenceError};
 use crate::packages::DamagedDatabase;
-use crate::pull::{NotEncapsulated, Unsuitable};
+use crate::pull::{ArchiveFailure, NotEncapsulated, Unsuitable};
 use crate::repo::flatpak::FlatpakError;
 use crate::repo::{
     CommitSignError, CommitUnsigned, Damaged, EtcTwice, LayerError, NoRecord, NoSuchCommit,
@@ -39,6 +41,10 @@ pub(super) const IMAGE_FILE: &str = "whoever builds the image has to correct thi
                           as host/name@sha256:…";
 const ON_DISK: &str = "nothing of it was deployed: `ostree fsck --delete` takes damaged objects out of \
                        the repository, and the next pull fetches them again";
+const ARCHIVE: &str = "nothing of it was used: it was cut short, changed or compressed, or `bowline tar export` did not \
+                       write it; copy or write it once more";
+const ON_DISK_ARCHIVE: &str = "the commit was not finished: `ostree fsck --delete` takes damaged objects out of the \
+                               repository; import the archive again then";
 const FORMS: &str = "write an image as host/name:tag, host/name@sha256:… or TRANSPORT:NAME, such as \
                      oci:/path:tag";
 
@@ -52,6 +58,7 @@ pub fn classify(error: &anyhow::Error) -> Verdict {
             |e| e.downcast_ref().map(reference),
             |e| e.downcast_ref().map(sign),
             |e| e.downcast_ref().map(sign_commit),
+            |e| e.downcast_ref().and_then(archive),
             |e| e.downcast_ref().and_then(layer),
             |e| Damaged::of(e).map(tampered),
             |e| e.downcast_ref().map(denied),
@@ -97,6 +104,7 @@ fn plain(error: &(dyn StdError + 'static)) -> Option<Verdict> {
         || error.is::<OriginError>()
         || error.is::<ConfigError>()
         || error.is::<ContentMetaError>()
+        || error.is::<ContainerConfigError>()
         || error.is::<NotFlatpak>()
         || error.is::<EtcTwice>()
         || error.is::<NoSuchCommit>()
@@ -146,14 +154,13 @@ fn no_metadata(_: &NoMetadata) -> Verdict {
 
 fn usage(error: &UsageError) -> Verdict {
     Verdict {
-        kind: Kind::Usage,
         hint: error.hint.clone(),
+        ..Verdict::new(Kind::Usage)
     }
 }
 
 fn interrupted(signal: &Interrupted) -> Verdict {
-    let kept = "finished layers are kept; run the same command again to go on";
-    Verdict::hint(Kind::Interrupted(*signal), kept)
+    Verdict::again(Kind::Interrupted(*signal), "run the same command again")
 }
 
 fn source(error: &SourceError) -> Option<Verdict> {
@@ -164,10 +171,9 @@ fn source(error: &SourceError) -> Option<Verdict> {
             Kind::Network,
             "log in with `podman login`, or give a file with credentials with --authfile",
         ),
-        E::Temporary { .. } => Verdict::hint(
-            Kind::Network,
-            "this may pass: run the same command again; finished layers are kept",
-        ),
+        E::Temporary { .. } => {
+            Verdict::again(Kind::Network, "this may pass: run the same command again")
+        }
         E::OtherDigest { .. } => Verdict::hint(
             Kind::Denied,
             "nothing was fetched; check which image is meant, and give its digest to --require-digest",
@@ -238,6 +244,17 @@ fn sign_commit(error: &CommitSignError) -> Verdict {
             "`gpg --list-secret-keys` shows which keys there are; its agent has to know the passphrase",
         ),
     }
+}
+
+/// What pulls say of layers and objects, in the words of an archive that was read.
+fn archive(failure: &ArchiveFailure) -> Option<Verdict> {
+    let causes = || failure.source.chain();
+    if causes().any(|cause| Damaged::of(cause).is_some()) {
+        return Some(Verdict::hint(Kind::Denied, ON_DISK_ARCHIVE));
+    }
+    let mut layers = causes().filter_map(|cause| layer(cause.downcast_ref()?));
+    let broken = layers.find(|verdict| verdict.kind == Kind::Network)?;
+    Some(Verdict::hint(broken.kind, ARCHIVE))
 }
 
 fn layer(error: &LayerError) -> Option<Verdict> {

@@ -145,21 +145,37 @@ pub struct Verdict {
     pub kind: Kind,
     /// What the user can do, where we know.
     pub hint: Option<String>,
+    /// Whether that is the same command again, so that it matters what is left of the first time.
+    pub again: bool,
 }
 
 impl Verdict {
     fn new(kind: Kind) -> Self {
-        Self { kind, hint: None }
+        Self {
+            kind,
+            hint: None,
+            again: false,
+        }
     }
 
     fn hint(kind: Kind, hint: impl Into<String>) -> Self {
-        let hint = Some(hint.into());
-        Self { kind, hint }
+        Self {
+            hint: Some(hint.into()),
+            ..Self::new(kind)
+        }
+    }
+
+    fn again(kind: Kind, hint: &str) -> Self {
+        Self {
+            again: true,
+            ..Self::hint(kind, hint)
+        }
     }
 }
 
-/// The lines that tell the user about an error; empty where there is nobody to tell.
-pub fn render(error: &Error, verdict: &Verdict) -> String {
+/// The lines that tell the user about an error; empty where there is nobody to tell. `kept` says whether
+/// the command keeps layers that are finished.
+pub fn render(error: &Error, verdict: &Verdict, kept: bool) -> String {
     if verdict.kind == Kind::OutputClosed {
         return String::new();
     }
@@ -180,16 +196,21 @@ pub fn render(error: &Error, verdict: &Verdict) -> String {
         seen.push(cause);
     }
     if let Some(hint) = &verdict.hint {
-        let _ = writeln!(lines, "hint: {hint}");
+        let kept = match verdict.again && kept {
+            true => "; finished layers are kept",
+            false => "",
+        };
+        let _ = writeln!(lines, "hint: {hint}{kept}");
     }
     lines
 }
 
-/// Tells the user on stderr and gives the exit code.
-pub fn report(error: &Error) -> ExitCode {
+/// Tells the user on stderr and gives the exit code. `kept` says whether the command keeps layers that
+/// are finished.
+pub fn report(error: &Error, kept: bool) -> ExitCode {
     let verdict = classify(error);
     // If stderr is closed too, the exit code is all that is left.
-    let _ = io::stderr().write_all(render(error, &verdict).as_bytes());
+    let _ = io::stderr().write_all(render(error, &verdict, kept).as_bytes());
     ExitCode::from(verdict.kind.code())
 }
 

@@ -18,10 +18,17 @@ use crate::sysroot::SysrootError;
 use crate::upgrade::KnownBad;
 use crate::{transport, trust};
 
+mod making;
+
 /// Exit code and lines of an error.
 fn seen(error: Error) -> (u8, String) {
+    seen_of(error, true)
+}
+
+/// The same of a command that keeps layers or not.
+fn seen_of(error: Error, kept: bool) -> (u8, String) {
     let verdict = classify(&error);
-    (verdict.kind.code(), render(&error, &verdict))
+    (verdict.kind.code(), render(&error, &verdict, kept))
 }
 
 fn pulling(error: impl Into<Error>) -> Error {
@@ -252,19 +259,6 @@ there; until then choose another image or version, such as host/name@sha256:…
         );
         assert_eq!((code, text), (2, expected));
     }
-}
-
-#[test]
-fn signals_say_what_is_kept() {
-    let kept = "hint: finished layers are kept; run the same command again to go on\n";
-    assert_eq!(
-        seen(Interrupted::Int.into()),
-        (130, format!("error: interrupted\n{kept}"))
-    );
-    assert_eq!(
-        seen(Interrupted::Term.into()),
-        (143, format!("error: terminated\n{kept}"))
-    );
 }
 
 #[test]

@@ -12,7 +12,7 @@ use self::args::{ExportArgs, ImportArgs, TarArgs, TarCommand};
 use super::output::StdoutWriter;
 use super::{Context, Outcome, UsageError, image, reference};
 use crate::build::tar_export;
-use crate::pull::import_commit;
+use crate::pull::{ArchiveFailure, import_commit};
 
 /// Bytes of an archive that are read at once.
 const READ_BUFFER: usize = 128 << 10;
@@ -52,10 +52,11 @@ fn import(args: &ImportArgs, context: &Context) -> Result<()> {
         }
     };
     let commit = import_commit(&repo, input, args.write_ref.as_deref());
-    let name = args
-        .file
-        .as_ref()
-        .map_or("stdin".into(), |path| path.display().to_string());
-    let commit = commit.with_context(|| format!("Importing the commit in {name}"))?;
+    let path = args.file.as_ref();
+    let name = || path.map_or("stdin".into(), |path| path.display().to_string());
+    let commit = commit.map_err(|source| ArchiveFailure {
+        name: name(),
+        source,
+    })?;
     context.print(&format!("{commit}\n"))
 }
