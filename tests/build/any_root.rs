@@ -131,6 +131,20 @@ fn run_bytes(program: &str, args: &[&str]) -> Vec<u8> {
     output.stdout
 }
 
+#[test]
+fn directories_may_lie_deep_in_each_other() {
+    let scene = Scene::new();
+    let data = scene.path("root/usr/data");
+    fs::create_dir_all(data.join("d/".repeat(900))).unwrap();
+    fs::write(data.join("d/".repeat(900) + "file"), "x").unwrap();
+    let (root, image) = (scene.text("root"), scene.image("image"));
+    let args = ["container", "build-chunked", "--allow-unbootable"];
+    scene.ok(&[&args[..], &["--rootfs", &root, "--output", &image]].concat());
+    let repo = scene.taken(&image, "repo", "it");
+    let listing = run("ostree", &["ls", "--repo", &repo, "-R", "it", "/usr/data"]);
+    assert_eq!(listing.lines().count(), 902);
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 12, max_shrink_iters: 20, failure_persistence: None, ..ProptestConfig::default() })]
     #[test]
