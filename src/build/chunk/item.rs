@@ -20,8 +20,9 @@ pub(super) const ONE: u64 = 1_000_000;
 /// Builds in a year that the frequency of changes is spread over.
 const BUILDS_IN_A_YEAR: u64 = 52;
 
-/// How many builds the guess from the frequency of changes counts for.
-const GUESS_WEIGHT: u64 = 4;
+/// How many builds the guess from the frequency of changes counts for: that something changed once does not
+/// say that it does so every few weeks.
+const GUESS_WEIGHT: u64 = 16;
 
 /// Objects that are in one chunk in any case.
 #[derive(Debug, Clone, PartialEq, Eq)]
