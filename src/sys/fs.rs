@@ -171,7 +171,7 @@ pub fn try_lock(file: impl AsFd) -> io::Result<bool> {
 /// directory synced. Interrupted, the old content is there or the new one, and perhaps a leftover
 /// whose name ends in `.new`, which the next call replaces.
 pub fn replace(path: &Path, content: &[u8], mode: u32) -> io::Result<()> {
-    let dir = path.parent().unwrap_or(Path::new("/"));
+    let dir = dir_of(path);
     let mut name = path.file_name().unwrap_or_default().to_owned();
     name.push(".new");
     let new = dir.join(name);
@@ -188,6 +188,26 @@ pub fn replace(path: &Path, content: &[u8], mode: u32) -> io::Result<()> {
     File::open(dir)?.sync_all()
 }
 
+/// Makes a file at `path`, where nothing may be yet, durably: the file is synced, and its directory.
+/// Interrupted, a part of it may be there; whoever gets no error finds all of it after a power cut.
+pub fn write_new(path: &Path, content: &[u8], mode: u32) -> io::Result<()> {
+    let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;
+    let file = rustix::fs::openat(CWD, path, flags, Mode::from_raw_mode(mode))?;
+    let mut file = File::from(file);
+    file.write_all(content)?;
+    file.sync_all()?;
+    File::open(dir_of(path))?.sync_all()
+}
+
+/// The directory that a path is in, which may be a mere name.
+fn dir_of(path: &Path) -> &Path {
+    match path.parent() {
+        None => Path::new("/"),
+        Some(dir) if dir == Path::new("") => Path::new("."),
+        Some(dir) => dir,
+    }
+}
+
 /// Brings all that was written to the file system of `dir` to its disk.
 pub fn sync_filesystem(dir: &Path) -> io::Result<()> {
     Ok(rustix::fs::syncfs(File::open(dir)?)?)
@@ -195,7 +215,7 @@ pub fn sync_filesystem(dir: &Path) -> io::Result<()> {
 
 /// Copies a file to `to`, durably and in one step, as [`replace`] does it. The directory must exist.
 pub fn copy_file(from: &Path, to: &Path) -> io::Result<()> {
-    let dir = to.parent().unwrap_or(Path::new("/"));
+    let dir = dir_of(to);
     let mut name = to.file_name().unwrap_or_default().to_owned();
     name.push(".new");
     let new = dir.join(name);
@@ -239,4 +259,39 @@ pub fn mount_of(dir: impl AsFd, name: &OsStr) -> io::Result<u64> {
     let told = found.stx_mask & StatxFlags::MNT_ID.bits() != 0;
     let device = (u64::from(found.stx_dev_major) << 32) | u64::from(found.stx_dev_minor);
     Ok(if told { found.stx_mnt_id } else { device })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt as _;
+
+    use super::*;
+
+    #[test]
+    fn new_files_are_written_over_nothing() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("key");
+        write_new(&path, b"one", 0o600).unwrap();
+        let error = write_new(&path, b"two", 0o644).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::AlreadyExists);
+        assert_eq!(std::fs::read(&path).unwrap(), b"one");
+        let mode = std::fs::metadata(&path).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o600);
+        let link = dir.path().join("link");
+        std::os::unix::fs::symlink(dir.path().join("other"), &link).unwrap();
+        assert!(write_new(&link, b"two", 0o600).is_err());
+    }
+
+    #[test]
+    fn each_path_is_in_a_directory() {
+        for (path, dir) in [
+            ("/a/b", "/a"),
+            ("/a", "/"),
+            ("a/b", "a"),
+            ("a", "."),
+            ("/", "/"),
+        ] {
+            assert_eq!(dir_of(Path::new(path)), Path::new(dir), "{path}");
+        }
+    }
 }

@@ -1,10 +1,7 @@
 //! `container sign` and `container generate-sigstore-key`: what was signed, and the files with new keys, are
 //! printed. Never prints a key, and never writes over a file.
 
-use std::fs;
-use std::io::Write as _;
-use std::os::unix::fs::OpenOptionsExt as _;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use anyhow::{Context as _, Result};
 
@@ -12,6 +9,7 @@ use super::args_sign::{KeyArgs, SignArgs};
 use super::{making, signers};
 use crate::cli::{Context, Outcome, UsageError, reference};
 use crate::sign::{self, NewPair};
+use crate::sys::fs as sysfs;
 
 /// Signs an image that is there.
 pub fn run(args: &SignArgs, context: &Context) -> Result<Outcome> {
@@ -37,22 +35,17 @@ pub fn generate(args: &KeyArgs, context: &Context) -> Result<Outcome> {
         let hint = "move it away, or choose another --output-prefix: no key is written over";
         return Err(error.hint(hint).into());
     }
-    write_new(&private, &pair.private, 0o600)?;
-    write_new(&public, &pair.public, 0o644)?;
+    for (path, text, mode) in [
+        (&private, &pair.private, 0o600),
+        (&public, &pair.public, 0o644),
+    ] {
+        let written = sysfs::write_new(path, text.as_bytes(), mode);
+        written.with_context(|| format!("Making the file {}", path.display()))?;
+    }
     context.print(&format!(
         "Private key  {}\nPublic key   {}\n",
         private.display(),
         public.display()
     ))?;
     Ok(Outcome::Done)
-}
-
-/// Writes a file that must not be there yet.
-fn write_new(path: &Path, text: &str, mode: u32) -> Result<()> {
-    let what = || format!("Making the file {}", path.display());
-    let mut options = fs::OpenOptions::new();
-    let file = options.write(true).create_new(true).mode(mode).open(path);
-    let mut file = file.with_context(what)?;
-    file.write_all(text.as_bytes()).with_context(what)?;
-    file.sync_all().with_context(what)
 }
