@@ -1,5 +1,5 @@
 //! Certificates per registry host, as containers-certs.d(5) lays them out: a host comes in, extra
-//! CAs and a client certificate go out. Reads only; trusts nothing by itself.
+//! CAs and client certificates go out. Reads only; trusts nothing by itself.
 //!
 //! ```text
 //! /etc/containers/certs.d/HOST[:PORT]/NAME.crt          an extra CA
@@ -25,15 +25,15 @@ const SYSTEM_DIRS: [&str; 2] = ["/etc/containers/certs.d", "/etc/docker/certs.d"
 pub(super) struct HostCerts {
     /// CAs that are trusted for this host besides the system's.
     pub(super) authorities: Vec<CertificateDer<'static>>,
-    /// A chain and its key, shown to a registry that asks for a client certificate.
-    pub(super) client: Option<(Vec<CertificateDer<'static>>, PrivateKeyDer<'static>)>,
+    /// Chains and their keys, of which one is shown to a registry that asks for a client certificate.
+    pub(super) clients: Vec<(Vec<CertificateDer<'static>>, PrivateKeyDer<'static>)>,
 }
 
 impl fmt::Debug for HostCerts {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("HostCerts")
             .field("authorities", &self.authorities.len())
-            .field("client", &self.client.is_some())
+            .field("clients", &self.clients.len())
             .finish()
     }
 }
@@ -73,7 +73,8 @@ impl HostCerts {
                 Some("crt") => certs.authorities.extend(certificates(file)?),
                 Some("cert") => {
                     let key = partner("key")?;
-                    certs.client = Some((certificates(file)?, private_key(&key)?));
+                    let client = (certificates(file)?, private_key(&key)?);
+                    certs.clients.push(client);
                 }
                 Some("key") => drop(partner("cert")?),
                 _ => {}
@@ -141,7 +142,7 @@ mod tests {
     fn no_directory_is_no_certificates() {
         let (_root, paths) = host_dir(&[("ca.crt", "junk")]);
         let certs = HostCerts::load("quay.example", &paths).unwrap();
-        assert!(certs.authorities.is_empty() && certs.client.is_none());
+        assert!(certs.authorities.is_empty() && certs.clients.is_empty());
     }
 
     #[test]

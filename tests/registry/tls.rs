@@ -25,7 +25,11 @@ impl Authority {
         std::fs::create_dir_all(dir).unwrap();
         let authority = Self(dir.into());
         let (key, cert) = (authority.path("ca.key"), authority.path("ca.crt"));
-        let mut arguments = vec!["req", "-x509", "-days", "2", "-subj", "/CN=test CA"];
+        let subject = format!(
+            "/CN=test CA of {}",
+            dir.file_name().unwrap().to_str().unwrap()
+        );
+        let mut arguments = vec!["req", "-x509", "-days", "2", "-subj", &subject];
         arguments.extend([
             "-newkey",
             "ec",
@@ -44,9 +48,16 @@ impl Authority {
 
     /// Makes `NAME.key` and `NAME.crt`, good for 127.0.0.1.
     fn sign(&self, name: &str) {
-        let path = |extension: &str| self.path(&format!("{name}.{extension}"));
-        let (key, request, cert, extra) = (path("key"), path("csr"), path("crt"), path("ext"));
+        let extra = self.path(&format!("{name}.ext"));
         std::fs::write(&extra, "subjectAltName=IP:127.0.0.1\n").unwrap();
+        self.sign_with(name, &["-extfile", &extra]);
+    }
+
+    /// Makes `NAME.key` and `NAME.crt` with options of `openssl x509`. Without any, OpenSSL before 3.2
+    /// makes a certificate of version 1.
+    fn sign_with(&self, name: &str, more: &[&str]) {
+        let path = |extension: &str| self.path(&format!("{name}.{extension}"));
+        let (key, request, cert) = (path("key"), path("csr"), path("crt"));
         let mut arguments = vec![
             "req", "-subj", "/CN=test", "-keyout", &key, "-out", &request,
         ];
@@ -61,7 +72,7 @@ impl Authority {
         let (ca, ca_key) = (self.path("ca.crt"), self.path("ca.key"));
         let mut arguments = vec!["x509", "-req", "-in", &request, "-out", &cert, "-days", "2"];
         arguments.extend(["-CA", &ca, "-CAkey", &ca_key, "-CAcreateserial"]);
-        arguments.extend(["-extfile", &extra]);
+        arguments.extend(more);
         run("openssl", &arguments);
     }
 
@@ -203,4 +214,14 @@ async fn a_client_certificate_is_shown_where_there_is_one() {
     );
     pull(bench, daemon, &scene.pushed).await;
     push_again(&scene).await;
+
+    // Of several the one that the registry can know is shown.
+    let other = Authority::new(&bench.root.path().join("other"));
+    other.sign("client");
+    other.give(bench, daemon, "client.crt", "a.cert");
+    other.give(bench, daemon, "client.key", "a.key");
+    authority.sign_with("plain", &[]);
+    authority.give(bench, daemon, "plain.crt", "client.cert");
+    authority.give(bench, daemon, "plain.key", "client.key");
+    pull(bench, daemon, &scene.pushed).await;
 }
