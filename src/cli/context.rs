@@ -39,7 +39,7 @@ const GRACE: Duration = Duration::from_secs(5);
 const STACK: usize = 8 << 20;
 
 /// Environment variables that have a meaning for Bowline, as they were at the start. Proxies
-/// (`HTTPS_PROXY`, `NO_PROXY`) are read by the HTTP client itself.
+/// (`HTTPS_PROXY` and others) are read by the HTTP client itself.
 #[derive(Debug, Clone, Default)]
 pub struct Environment {
     /// `HOME`.
@@ -62,6 +62,8 @@ pub struct Environment {
     pub source_date_epoch: Option<String>,
     /// `COSIGN_PASSWORD`: the passphrase of a private key for sigstore; may be empty.
     pub key_passphrase: Option<Passphrase>,
+    /// `NO_PROXY`, else `no_proxy`: hosts that are asked without a proxy.
+    pub no_proxy: Option<String>,
     /// `PATH`: where credential helpers are looked for, among others.
     pub search_path: Vec<PathBuf>,
 }
@@ -96,6 +98,7 @@ impl Environment {
             tmpdir: path("TMPDIR"),
             source_date_epoch: text("SOURCE_DATE_EPOCH"),
             key_passphrase: env::var("COSIGN_PASSWORD").ok().map(Passphrase),
+            no_proxy: text("NO_PROXY").or_else(|| text("no_proxy")),
             search_path: env::var_os("PATH")
                 .map(|path| env::split_paths(&path).collect())
                 .unwrap_or_default(),
@@ -277,6 +280,7 @@ impl Context {
             idle_timeout: Duration::from_secs(args.timeout.into()),
             limit: args.limit_rate.map(|rate| Arc::new(RateLimit::new(rate))),
             progress,
+            no_proxy: self.environment.no_proxy.clone(),
             host: self.environment.host_paths(),
             ..SourceOptions::default()
         }
@@ -286,6 +290,7 @@ impl Context {
     pub fn plain_source_options(&self) -> SourceOptions {
         SourceOptions {
             retries: 1,
+            no_proxy: self.environment.no_proxy.clone(),
             host: self.environment.host_paths(),
             ..SourceOptions::default()
         }

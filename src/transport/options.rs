@@ -30,6 +30,8 @@ pub struct SourceOptions {
     pub limit: Option<Arc<RateLimit>>,
     /// Hears about retries and warnings.
     pub progress: Arc<dyn ProgressSink>,
+    /// `$no_proxy`. Its usual forms, and the proxies themselves, are read by the HTTP client.
+    pub no_proxy: Option<String>,
     /// Where files are looked up.
     pub host: HostPaths,
 }
@@ -45,6 +47,7 @@ impl Default for SourceOptions {
             connect_timeout: Duration::from_secs(30),
             limit: None,
             progress: Arc::new(Silent),
+            no_proxy: None,
             host: HostPaths::default(),
         }
     }

@@ -31,6 +31,7 @@ async fn pull() {
     let name = std::env::var("TEST_NAME").unwrap();
     let mut options = SourceOptions {
         retries: 0,
+        no_proxy: std::env::var("no_proxy").ok(),
         ..SourceOptions::default()
     };
     options.host.root = root.clone().into();
@@ -56,9 +57,11 @@ fn an_insecure_registry_is_reached_through_the_proxy_for_http() {
     assert_eq!(bench.requests(), [(url.into(), 200)]);
 
     bench.registry.clear_requests();
-    let variables = [("http_proxy", proxy.as_str()), ("no_proxy", "invalid")];
-    assert_eq!(pull_with(&bench, name, &variables), "temporary");
-    assert_eq!(bench.requests(), []);
+    for list in ["invalid", "*.invalid", "registry.invalid:443"] {
+        let variables = [("http_proxy", proxy.as_str()), ("no_proxy", list)];
+        assert_eq!(pull_with(&bench, name, &variables), "temporary", "{list}");
+        assert_eq!(bench.requests(), [], "{list}");
+    }
 }
 
 #[test]

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use reqwest::{Client, Url, redirect};
 
-use super::{tls, token};
+use super::{proxy, tls, token};
 use crate::transport::{Error, SourceOptions};
 
 const USER_AGENT: &str = concat!("bowline/", env!("CARGO_PKG_VERSION"));
@@ -51,7 +51,8 @@ pub(in crate::transport) fn client(
     if let Some(idle) = idle {
         builder = builder.read_timeout(idle);
     }
-    if is_loopback(host) {
+    let list = options.no_proxy.as_deref().unwrap_or_default();
+    if is_loopback(host) || proxy::is_exempt(list, host) {
         builder = builder.no_proxy();
     }
     builder

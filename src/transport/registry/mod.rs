@@ -11,6 +11,7 @@ mod answer;
 mod client;
 mod endpoint;
 mod multipart;
+mod proxy;
 mod ranges;
 mod retry;
 mod signatures;
