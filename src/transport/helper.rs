@@ -62,6 +62,8 @@ pub(super) enum Unhelpful {
     NoAnswer(#[from] NoAnswer),
     #[error("it says: {0:?}")]
     Failed(String),
+    #[error("it failed, and did not say why on its standard output")]
+    Silent,
     #[error("its answer is not JSON of a user name and a secret")]
     Answer,
 }
@@ -126,11 +128,10 @@ fn understand(success: bool, output: &[u8]) -> Result<Option<Credentials>, Unhel
     }
     if !success {
         let words = String::from_utf8_lossy(output);
-        return match words.contains(NOT_FOUND) {
-            true => Ok(None),
-            false => Err(Unhelpful::Failed(
-                words.trim().chars().take(MAX_WORDS).collect(),
-            )),
+        return match words.trim() {
+            words if words.contains(NOT_FOUND) => Ok(None),
+            "" => Err(Unhelpful::Silent),
+            words => Err(Unhelpful::Failed(words.chars().take(MAX_WORDS).collect())),
         };
     }
     let wire: Wire = serde_json::from_slice(output).map_err(|_| Unhelpful::Answer)?;
@@ -242,6 +243,8 @@ mod tests {
         }
         let error = understand(false, b"locked\x1b[31m\n").unwrap_err();
         assert_eq!(error.to_string(), r#"it says: "locked\u{1b}[31m""#);
+        let error = understand(false, b" \n").unwrap_err();
+        assert!(matches!(error, Unhelpful::Silent), "{error}");
     }
 
     proptest! {

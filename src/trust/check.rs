@@ -254,23 +254,23 @@ impl Applied {
     }
 }
 
-/// Reads the policy.json to use. Only a file that does not exist leads to the next place.
+/// Reads the policy.json to use. Only where there is nothing at all, not even a link to nowhere, the next
+/// place counts.
 fn find(paths: &PolicyPaths) -> Result<Option<(&Path, Vec<u8>)>, Reason> {
-    let read = |file: &PathBuf| match read_bounded(file, MAX_POLICY_BYTES) {
-        Ok(bytes) => Ok(Some(bytes)),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-        Err(error) => Err(unreadable(file, error)),
+    let mut files = paths.user.iter().chain(&paths.system);
+    let there = || files.find(|file| is_there(file));
+    let Some(file) = paths.explicit.as_ref().or_else(there) else {
+        return Ok(None);
     };
-    if let Some(file) = &paths.explicit {
-        let missing = || unreadable(file, io::ErrorKind::NotFound.into());
-        return Ok(Some((file, read(file)?.ok_or_else(missing)?)));
-    }
-    for file in paths.user.iter().chain(&paths.system) {
-        if let Some(bytes) = read(file)? {
-            return Ok(Some((file, bytes)));
-        }
-    }
-    Ok(None)
+    let read = read_bounded(file, MAX_POLICY_BYTES);
+    let bytes = read.map_err(|error| unreadable(file, error))?;
+    Ok(Some((file, bytes)))
+}
+
+/// What cannot be looked at is there, too.
+fn is_there(file: &Path) -> bool {
+    let missing = |error: &io::Error| error.kind() == io::ErrorKind::NotFound;
+    !file.symlink_metadata().as_ref().is_err_and(missing)
 }
 
 fn unreadable(file: &Path, error: io::Error) -> Reason {

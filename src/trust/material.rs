@@ -44,6 +44,7 @@ impl Material {
     /// What it is, for explanations.
     pub(super) fn words(&self) -> String {
         match self {
+            Self::Files(files) if files.is_empty() => "the empty list".into(),
             Self::Files(files) => {
                 let names = files.iter().map(|f| f.display().to_string());
                 names.collect::<Vec<_>>().join(", ")

@@ -343,6 +343,10 @@ fn the_first_file_that_exists_is_used_alone() {
     assert!(matches!(explicit, Err(Reason::Unreadable { .. })));
     let unreadable = of(None, Some(&directory), &[&accept]);
     assert!(matches!(unreadable, Err(Reason::Unreadable { .. })));
+    let nowhere = temp.path().join("nowhere");
+    std::os::unix::fs::symlink(&missing, &nowhere).unwrap();
+    let dangling = of(None, None, &[&nowhere, &accept]);
+    assert!(matches!(dangling, Err(Reason::Unreadable { .. })));
     let malformed = of(None, Some(&broken), &[&accept]);
     assert!(matches!(malformed, Err(Reason::Malformed { .. })));
 }
