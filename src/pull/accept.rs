@@ -57,13 +57,7 @@ async fn accept_resolved(
     let judgement = judge(source, image, &resolved, rules).await?;
     let verdict = judgement.verdict?;
     tracing::info!("{} is accepted: {verdict}", image.imgref);
-    Ok(Accepted {
-        image: image.clone(),
-        resolved,
-        verdict,
-        unsigned_layers: rules.unsigned_layers,
-        pinned: rules.require_digest.is_some(),
-    })
+    Ok(Accepted::new(image, resolved, verdict, rules))
 }
 
 /// `accept_resolved` for an image that goes past the repository, where nobody could verify an ostree
@@ -124,6 +118,20 @@ pub fn noted(repo: &Repo, commit: &str) -> Result<Option<Vec<VerifiedBy>>> {
     Ok(text.and_then(|text| serde_json::from_str(&text).ok()))
 }
 
+/// Who vouches for the commit inside.
+pub(super) fn signed_by(signers: Vec<CommitSigner>, commit: &str, remote: &str) -> Vec<VerifiedBy> {
+    let by = signers.into_iter().map(|signer| VerifiedBy {
+        kind: match signer.gpg {
+            true => Kind::OstreeGpg,
+            false => Kind::OstreeSign,
+        },
+        key: signer.key,
+        identity: format!("commit {commit} (remote {remote})"),
+        digest: None,
+    });
+    by.collect()
+}
+
 /// Seconds since 1970.
 fn now() -> i64 {
     let now = SystemTime::now().duration_since(UNIX_EPOCH);
@@ -131,6 +139,22 @@ fn now() -> i64 {
 }
 
 impl Accepted {
+    /// An image about which there is a verdict.
+    pub fn new(
+        image: &OstreeImageReference,
+        resolved: Resolved,
+        verdict: Verdict,
+        rules: &Rules,
+    ) -> Self {
+        Self {
+            image: image.clone(),
+            resolved,
+            verdict,
+            unsigned_layers: rules.unsigned_layers,
+            pinned: rules.require_digest.is_some(),
+        }
+    }
+
     /// Where the image comes from.
     pub const fn imgref(&self) -> &ImageReference {
         &self.image.imgref
@@ -169,7 +193,7 @@ impl Accepted {
         }
     }
 
-    fn denied(&self, reason: Reason) -> Denied {
+    pub(super) fn denied(&self, reason: Reason) -> Denied {
         let subject = Subject {
             image: self.image.clone(),
             manifest: self.resolved.manifest.digest(),
@@ -229,15 +253,7 @@ impl Accepted {
         let commit = plan.layers.first().and_then(|base| base.commit());
         let commit = commit.context("the image's ostree commit is not in the repository")?;
         let signers = self.verify_commit(repo, commit, remote)?;
-        by.extend(signers.into_iter().map(|signer| VerifiedBy {
-            kind: match signer.gpg {
-                true => Kind::OstreeGpg,
-                false => Kind::OstreeSign,
-            },
-            key: signer.key,
-            identity: format!("commit {commit} (remote {remote})"),
-            digest: None,
-        }));
+        by.extend(signed_by(signers, commit, remote));
         Ok(by)
     }
 

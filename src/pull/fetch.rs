@@ -91,11 +91,8 @@ impl Fetch {
         }
     }
 
-    /// Whether bytes came, and wrong ones.
     fn is_wrong(&self, error: &anyhow::Error) -> bool {
-        let transfer = error.downcast_ref::<transport::Error>();
-        let wrong = transfer.is_none_or(|e| matches!(e, transport::Error::Mismatch { .. }));
-        wrong && !is_store(error) && !self.cancel.is_set()
+        is_wrong(error) && !self.cancel.is_set()
     }
 
     /// Says why the parts are no use, and sees to it that what misled us does so no more.
@@ -123,6 +120,13 @@ impl Fetch {
         });
         judged.await.context("A worker died")
     }
+}
+
+/// Whether bytes came, and wrong ones.
+pub(super) fn is_wrong(error: &anyhow::Error) -> bool {
+    let transfer = error.downcast_ref::<transport::Error>();
+    let wrong = transfer.is_none_or(|e| matches!(e, transport::Error::Mismatch { .. }));
+    wrong && !is_store(error)
 }
 
 /// The local object that an error is about. It has passed readers, which wrap it.

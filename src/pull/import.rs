@@ -36,11 +36,20 @@ pub struct LayerFailure {
 
 /// Reads a layer whole and checks it. On any error nothing of it can be published.
 pub fn import_layer(staging: &Staging, layer: &Layer, blob: impl Read) -> Result<ImportedLayer> {
+    read_checked(layer, blob, |tar| import_tar(staging, layer, tar))
+}
+
+/// Lets `work` read the tar stream of a layer as far as it likes, and checks the whole blob.
+pub fn read_checked<T>(
+    layer: &Layer,
+    blob: impl Read,
+    work: impl FnOnce(Box<dyn Read + '_>) -> Result<T>,
+) -> Result<T> {
     let blob = VerifyingReader::new(blob, &layer.descriptor);
     let mut blob = BufReader::with_capacity(BLOB_BUFFER, blob);
-    let imported = read_layer(staging, layer, &mut blob);
+    let done = decoder(layer, &mut blob).and_then(work);
     let blob = blob.into_inner();
-    match imported {
+    match done {
         // Bytes that are not the promised ones explain any error better than what they broke.
         Err(error) if layer.descriptor.size.is_some() && !is_store(&error) => match blob.finish() {
             Err(wrong @ (VerifyError::Digest { .. } | VerifyError::Long { .. })) => {
@@ -49,9 +58,9 @@ pub fn import_layer(staging: &Staging, layer: &Layer, blob: impl Read) -> Result
             _ => Err(error),
         },
         Err(error) => Err(error),
-        Ok(imported) => {
+        Ok(done) => {
             blob.finish().map_err(mismatch)?;
-            Ok(imported)
+            Ok(done)
         }
     }
 }
@@ -61,13 +70,12 @@ pub fn is_store(error: &anyhow::Error) -> bool {
     matches!(error.downcast_ref(), Some(LayerError::Store(_)))
 }
 
-fn read_layer(staging: &Staging, layer: &Layer, blob: &mut impl BufRead) -> Result<ImportedLayer> {
-    let decoder: Box<dyn Read + '_> = match layer.compression {
+fn decoder<'a>(layer: &Layer, blob: &'a mut impl BufRead) -> Result<Box<dyn Read + 'a>> {
+    Ok(match layer.compression {
         Compression::None => Box::new(blob),
         Compression::Gzip => Box::new(flate2::bufread::MultiGzDecoder::new(blob)),
         Compression::Zstd => Box::new(zstd::Decoder::with_buffer(blob).context("Starting zstd")?),
-    };
-    import_tar(staging, layer, decoder)
+    })
 }
 
 /// Reads a layer's tar stream whole and checks it against its diff_id. On any error nothing of it

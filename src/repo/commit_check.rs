@@ -4,17 +4,18 @@
 //! (`sign-verify`, `verification-ed25519-key`); see ostree.repo-config(5). A remote that asks for
 //! nothing vouches for nothing.
 
+use std::collections::HashSet;
 use std::sync::mpsc::{self, Sender};
 use std::thread;
 
 use anyhow::{Context, Result};
 use fn_error_context::context;
-use ostree::glib::{Bytes, Error};
+use ostree::glib::{Bytes, Error, VariantDict};
 use ostree::{RepoVerifyFlags, gio};
 
-use super::ed25519;
 use super::object::ObjectKind;
 use super::store::Repo;
+use super::{commit, ed25519};
 use crate::image::Digest;
 
 /// A commit that a remote does not vouch for.
@@ -30,7 +31,7 @@ pub struct CommitUnsigned {
 }
 
 /// A good signature of a commit.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct CommitSigner {
     /// Whether it is one of GPG; else it is one of libostree's own kinds.
     pub gpg: bool,
@@ -204,21 +205,55 @@ impl Repo {
         let data = self.object_bytes(checksum, ObjectKind::Commit)?;
         let data = data.context("it is not in the repository")?;
         let noted = self.object_bytes(checksum, ObjectKind::CommitMeta)?;
-        let words = verify(self, remote, checksum, &data, noted.as_deref())?;
-        let mut signers = self.gpg_signers(commit, remote);
+        Ok(self.signers(remote, checksum, &data, noted.as_deref())?)
+    }
+
+    /// Verifies a commit wherever it is, and tells who signed it.
+    pub(super) fn signers(
+        &self,
+        remote: &str,
+        commit: Digest,
+        data: &[u8],
+        noted: Option<&[u8]>,
+    ) -> Result<Vec<CommitSigner>, CommitUnsigned> {
+        let words = verify(self, remote, commit, data, noted)?;
+        let mut signers = self.gpg_signers(remote, data, noted);
         signers.extend(others(&words));
+        // Whoever signs again makes one signature more.
+        let mut known = HashSet::new();
+        signers.retain(|signer| known.insert(signer.clone()));
         Ok(signers)
     }
 
+    /// Which kinds of signatures a remote asks for. The error says why it vouches for nothing.
+    pub fn signatures_asked(&self, remote: &str) -> Result<Vec<&'static str>, String> {
+        let asked = Demands::of(self, remote)?;
+        let kinds = [
+            (asked.gpg, "GPG"),
+            (asked.ed25519.is_some(), "ed25519"),
+            (asked.other, "what sign-verify names"),
+        ];
+        let kinds = kinds.into_iter().filter(|(is_asked, _)| *is_asked);
+        Ok(kinds.map(|(_, kind)| kind).collect())
+    }
+
     /// Whose GPG signatures of a verified commit are good; none where the remote asks for no such.
-    fn gpg_signers(&self, commit: &str, remote: &str) -> Vec<CommitSigner> {
+    fn gpg_signers(&self, remote: &str, data: &[u8], noted: Option<&[u8]>) -> Vec<CommitSigner> {
         if !self.ostree().remote_get_gpg_verify(remote).unwrap_or(false) {
             return Vec::new();
         }
-        let cancellable = gio::Cancellable::NONE;
-        let result = self
-            .ostree()
-            .verify_commit_for_remote(commit, remote, cancellable);
+        let noted = noted.and_then(commit::detached_dictionary);
+        let found = VariantDict::new(noted.as_ref()).lookup::<Vec<Vec<u8>>>(META_GPG);
+        let signatures = found.ok().flatten().unwrap_or_default().concat();
+        let (data, signatures) = (Bytes::from(data), Bytes::from(&signatures));
+        let result = self.ostree().gpg_verify_data(
+            Some(remote),
+            &data,
+            &signatures,
+            gio::File::NONE,
+            gio::File::NONE,
+            gio::Cancellable::NONE,
+        );
         let Ok(result) = result else {
             return Vec::new();
         };
@@ -234,6 +269,8 @@ impl Repo {
     }
 }
 
+/// GPG signatures in detached metadata (`aay`).
+const META_GPG: &str = "ostree.gpgsigs";
 /// Places in what libostree tells about a GPG signature (ostree-gpg-verify-result.h,
 /// `OstreeGpgSignatureAttr`).
 const VALID: usize = 0;

@@ -114,32 +114,17 @@ impl Import<'_> {
         entry: &Entry,
         tar: &mut TarStream<R>,
     ) -> Result<(), LayerError> {
-        let path = std::str::from_utf8(&entry.path).map_err(|_| LayerError::Path {
-            path: entry.display(),
-            reason: "has a path that is not UTF-8",
-        })?;
-        let path = path.strip_prefix("./").unwrap_or(path);
-        let Some(path) = path.strip_prefix(REPO) else {
-            return Ok(());
+        let (name, extension) = match place(entry)? {
+            Place::Nowhere => return Ok(()),
+            Place::XattrSet(name) => {
+                self.require_verified()?;
+                return self.xattr_set(name, entry, tar);
+            }
+            Place::Object(name, extension) => (name, extension),
         };
-        if entry.kind == Kind::Directory || path == "config" || path.starts_with("refs") {
-            return Ok(());
-        }
-        if !path.ends_with(".commitmeta") {
+        if extension != "commitmeta" {
             self.require_verified()?;
         }
-        if let Some(name) = path.strip_prefix("xattrs/") {
-            return self.xattr_set(name, entry, tar);
-        }
-        let object = path
-            .strip_prefix("objects/")
-            .and_then(|p| p.split_once('/'));
-        let object = object.and_then(|(dir, rest)| Some((dir, rest.split_once('.')?)));
-        let Some((dir, (rest, extension))) = object else {
-            return Err(refuse(path, "it is not where objects are"));
-        };
-        let name = Digest::from_hex(&format!("{dir}{rest}"));
-        let name = name.map_err(|_| refuse(path, "its name is not a checksum"))?;
         match extension {
             "file" => self.file(name, entry, tar),
             "file-xattrs" => self.xattr_set(&name.hex(), entry, tar),
@@ -148,7 +133,10 @@ impl Import<'_> {
             "commitmeta" => self.commit_meta(name, entry, tar),
             "dirtree" => self.metadata(ObjectKind::DirTree, name, entry, tar),
             "dirmeta" => self.metadata(ObjectKind::DirMeta, name, entry, tar),
-            _ => Err(refuse(path, "it is of no kind that ostree knows")),
+            _ => Err(refuse(
+                &entry.display(),
+                "it is of no kind that ostree knows",
+            )),
         }
     }
 
@@ -239,8 +227,7 @@ impl Import<'_> {
         if self.layer.commit != Some(name) {
             return Err(refuse(&entry.display(), "it belongs to another commit"));
         }
-        let data = read(entry, tar, MAX_METADATA)?;
-        commit::validate_detached(&data).map_err(|source| malformed(entry, source))?;
+        let data = read_detached(entry, tar)?;
         if let (Some(check), Some((name, commit))) = (self.check, self.unverified.take()) {
             check.verify(name, &commit, Some(&data))?;
             self.stage.metadata(ObjectKind::Commit, &commit)?;
@@ -275,18 +262,7 @@ impl Import<'_> {
                 "a chunk layer may only have file objects",
             ));
         }
-        tar.leave_out();
-        let data = read(entry, tar, MAX_METADATA)?;
-        tar.is_content_of((name, kind))?;
-        let found = Digest::of(&data);
-        if found != name {
-            return Err(LayerError::Checksum {
-                name: entry.display(),
-                found,
-            });
-        }
-        validate(kind, &data).map_err(|source| malformed(entry, source))?;
-        Ok(data)
+        read_object(kind, name, entry, tar)
     }
 
     /// A set of attributes under the sha256 of its bytes, for links that follow.
@@ -355,6 +331,76 @@ impl Import<'_> {
             _ => Ok(()),
         }
     }
+}
+
+/// Where an entry belongs in a repository.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Place<'e> {
+    /// Outside, or where nothing that counts is.
+    Nowhere,
+    /// A set of extended attributes, by its name.
+    XattrSet(&'e str),
+    /// An object, by its name and its file name's extension.
+    Object(Digest, &'e str),
+}
+
+/// Where an entry of an ostree layer belongs.
+pub(super) fn place(entry: &Entry) -> Result<Place<'_>, LayerError> {
+    let path = std::str::from_utf8(&entry.path).map_err(|_| LayerError::Path {
+        path: entry.display(),
+        reason: "has a path that is not UTF-8",
+    })?;
+    let path = path.strip_prefix("./").unwrap_or(path);
+    let Some(path) = path.strip_prefix(REPO) else {
+        return Ok(Place::Nowhere);
+    };
+    if entry.kind == Kind::Directory || path == "config" || path.starts_with("refs") {
+        return Ok(Place::Nowhere);
+    }
+    if let Some(name) = path.strip_prefix("xattrs/") {
+        return Ok(Place::XattrSet(name));
+    }
+    let object = path
+        .strip_prefix("objects/")
+        .and_then(|p| p.split_once('/'));
+    let object = object.and_then(|(dir, rest)| Some((dir, rest.split_once('.')?)));
+    let Some((dir, (rest, extension))) = object else {
+        return Err(refuse(path, "it is not where objects are"));
+    };
+    let name = Digest::from_hex(&format!("{dir}{rest}"));
+    let name = name.map_err(|_| refuse(path, "its name is not a checksum"))?;
+    Ok(Place::Object(name, extension))
+}
+
+/// The bytes of a metadata object, which give its name and are of its kind.
+pub(super) fn read_object<R: BufRead>(
+    kind: ObjectKind,
+    name: Digest,
+    entry: &Entry,
+    tar: &mut TarStream<R>,
+) -> Result<Vec<u8>, LayerError> {
+    tar.leave_out();
+    let data = read(entry, tar, MAX_METADATA)?;
+    tar.is_content_of((name, kind))?;
+    let found = Digest::of(&data);
+    if found != name {
+        return Err(LayerError::Checksum {
+            name: entry.display(),
+            found,
+        });
+    }
+    validate(kind, &data).map_err(|source| malformed(entry, source))?;
+    Ok(data)
+}
+
+/// What is noted about a commit.
+pub(super) fn read_detached<R: BufRead>(
+    entry: &Entry,
+    tar: &mut TarStream<R>,
+) -> Result<Vec<u8>, LayerError> {
+    let data = read(entry, tar, MAX_METADATA)?;
+    commit::validate_detached(&data).map_err(|source| malformed(entry, source))?;
+    Ok(data)
 }
 
 /// The checksum in the path of an attribute set: `…/objects/ab/cd….file-xattrs` or `…/xattrs/abcd…`.
@@ -445,7 +491,7 @@ pub fn twice(file: Digest) -> LayerError {
     refuse(&name, "it stands in the layer twice")
 }
 
-fn refuse(name: &str, reason: &'static str) -> LayerError {
+pub(super) fn refuse(name: &str, reason: &'static str) -> LayerError {
     LayerError::Object {
         name: name.into(),
         reason,

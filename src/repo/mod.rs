@@ -14,6 +14,7 @@
 //! ```
 
 mod alike;
+mod base_commit;
 pub mod catalog;
 mod commit;
 mod commit_check;
@@ -62,6 +63,7 @@ mod tree;
 mod union;
 mod vouched;
 
+pub use base_commit::BaseCommit;
 pub use catalog::{ImageRecord, Inventory, StoredLayer};
 pub use commit_check::{CommitCheck, CommitSigner, CommitUnsigned};
 pub use commit_dir::{CommitWords, EtcTwice};

@@ -1,6 +1,6 @@
-//! Runs work on foreign bytes with as little power as it needs: a directory and work come in, what
-//! the work gave goes out. The thread that does it sees nothing of the file system but that directory,
-//! starts no program, opens no TCP connection and signals no process (Landlock). Never changes what
+//! Runs work on foreign bytes with as little power as it needs: work, and perhaps a directory, come in,
+//! what the work gave goes out. The thread that does it sees nothing of the file system but that
+//! directory, starts no program, opens no TCP connection and signals no process (Landlock). Never changes what
 //! other threads may do.
 //!
 //! A kernel without Landlock, or with less of it, confines less; nothing fails because of that.
@@ -19,14 +19,15 @@ use tokio::sync::oneshot;
 /// The newest rights that are asked for (Linux 6.12); older kernels confine what they know.
 const RIGHTS: ABI = ABI::V6;
 
-/// Does `work` on a thread of its own that is confined to what is below `dir`.
+/// Does `work` on a thread of its own that is confined to what is below `dir`, or sees no file at all.
 ///
 /// Files that are open already stay usable. An error where the thread cannot be started or died.
-pub async fn run<T, F>(dir: OwnedFd, work: F) -> io::Result<T>
+pub async fn run<T, F>(dir: impl Into<Option<OwnedFd>>, work: F) -> io::Result<T>
 where
     T: Send + 'static,
     F: FnOnce() -> T + Send + 'static,
 {
+    let dir = dir.into();
     let (sender, receiver) = oneshot::channel();
     let thread = thread::Builder::new().name("confined".into());
     thread.spawn(move || {
@@ -38,15 +39,16 @@ where
 }
 
 /// Confines this thread for the rest of its life.
-fn enter(dir: OwnedFd) -> Result<RulesetStatus, RulesetError> {
-    let status = Ruleset::default()
+fn enter(dir: Option<OwnedFd>) -> Result<RulesetStatus, RulesetError> {
+    let mut rules = Ruleset::default()
         .handle_access(AccessFs::from_all(RIGHTS))?
         .handle_access(AccessNet::from_all(RIGHTS))?
         .scope(Scope::from_all(RIGHTS))?
-        .create()?
-        .add_rule(PathBeneath::new(dir, needed()))?
-        .restrict_self()?;
-    Ok(status.ruleset)
+        .create()?;
+    if let Some(dir) = dir {
+        rules = rules.add_rule(PathBeneath::new(dir, needed()))?;
+    }
+    Ok(rules.restrict_self()?.ruleset)
 }
 
 /// What a writer of objects does: files, directories and links, none of which it runs.
@@ -87,8 +89,10 @@ mod tests {
     #[allow(clippy::print_stderr, reason = "a test that cannot run says so")]
     fn works() -> bool {
         let dir = tempfile::tempdir().unwrap();
-        let dir = File::open(dir.path()).unwrap().into();
-        let status = thread::spawn(move || enter(dir).unwrap()).join().unwrap();
+        let dir = OwnedFd::from(File::open(dir.path()).unwrap());
+        let status = thread::spawn(move || enter(Some(dir)).unwrap())
+            .join()
+            .unwrap();
         if status == RulesetStatus::NotEnforced {
             eprintln!("skipped: this kernel has no Landlock");
         }
@@ -104,7 +108,7 @@ mod tests {
         let secret = outside.path().join("secret");
         fs::write(&secret, "s").unwrap();
         let own = inside.path().to_owned();
-        let dir = File::open(&own).unwrap().into();
+        let dir = OwnedFd::from(File::open(&own).unwrap());
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
         let tried = run(dir, move || {
@@ -129,8 +133,14 @@ mod tests {
             fs::read_to_string(outside.path().join("secret")).unwrap(),
             "s"
         );
+        let own = inside.path().to_owned();
+        let tried = run(None, move || {
+            [fs::read_dir(&own).err(), fs::write(own.join("x"), "").err()]
+                .map(|error| error.map(|e| e.kind()))
+        });
+        assert_eq!(tried.await.unwrap(), [denied; 2]);
         // Newer than the rest: Linux 6.7.
-        let dir = File::open(inside.path()).unwrap().into();
+        let dir = OwnedFd::from(File::open(inside.path()).unwrap());
         let connected = run(dir, move || TcpStream::connect(address).is_ok());
         let knows_net = Ruleset::default()
             .set_compatibility(CompatLevel::HardRequirement)
@@ -143,7 +153,7 @@ mod tests {
     #[tokio::test]
     async fn what_dies_is_an_error() {
         let dir = tempfile::tempdir().unwrap();
-        let dir = File::open(dir.path()).unwrap().into();
+        let dir = OwnedFd::from(File::open(dir.path()).unwrap());
         let died = run::<(), _>(dir, || panic!("expected by a test"));
         assert!(died.await.is_err());
     }

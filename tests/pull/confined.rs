@@ -65,7 +65,7 @@ impl ImageSource for Spying {
 
 #[allow(clippy::print_stderr, reason = "a test that cannot run says so")]
 fn confines(dir: &std::path::Path) -> bool {
-    let dir = std::fs::File::open(dir).unwrap().into();
+    let dir = std::os::fd::OwnedFd::from(std::fs::File::open(dir).unwrap());
     let tried = runtime().block_on(confine::run(dir, || std::fs::read("/etc/passwd").is_err()));
     let confines = tried.unwrap();
     if !confines {

@@ -4,6 +4,7 @@
 
 mod attacks;
 mod certificates;
+mod commit_verify;
 #[path = "../registry/daemon.rs"]
 #[allow(
     dead_code,

@@ -13,7 +13,7 @@ use crate::scene::{Gpg, Scene};
 /// A commit of a version that was signed, and what image it becomes.
 pub struct Signed {
     fixture: Fixture,
-    commit: String,
+    pub commit: String,
 }
 
 impl Signed {
@@ -31,6 +31,35 @@ impl Signed {
         let mut command = Command::new("ostree");
         command.args(["gpg-sign", &repo, &home, &self.commit, key]);
         stdout(&mut command).unwrap();
+    }
+
+    pub fn repo(&self) -> &Path {
+        self.fixture.path()
+    }
+
+    /// What is noted about the commit.
+    pub fn noted(&self) -> Option<ostree::glib::Variant> {
+        let none = ostree::gio::Cancellable::NONE;
+        let repo = self.fixture.repo();
+        repo.read_commit_detached_metadata(&self.commit, none)
+            .unwrap()
+    }
+
+    /// What a signature of the commit is made of.
+    pub fn bytes(&self) -> Vec<u8> {
+        let (commit, _) = self.fixture.repo().load_commit(&self.commit).unwrap();
+        commit.data().to_vec()
+    }
+
+    /// Notes an ed25519 signature as `ostree sign` does, which Debian's cannot.
+    pub fn by_ed25519(&self, signature: Vec<u8>) {
+        use ostree::glib::prelude::*;
+        let noted = ostree::glib::VariantDict::new(None);
+        noted.insert_value("ostree.sign.ed25519", &vec![signature].to_variant());
+        let (repo, noted) = (self.fixture.repo(), noted.end());
+        let none = ostree::gio::Cancellable::NONE;
+        repo.write_commit_detached_metadata(&self.commit, Some(&noted), none)
+            .unwrap();
     }
 
     pub fn image(&self, chunked: bool, derived: &str) -> Image {
@@ -53,7 +82,7 @@ pub fn add_remote(repo: &Path, options: &[&str]) {
     stdout(command.args(options)).unwrap();
 }
 
-fn scene() -> Option<(Scene, Gpg, String)> {
+pub fn scene() -> Option<(Scene, Gpg, String)> {
     let scene = Scene::new(&["gpg", "ostree"])?;
     scene.policy(&json!([{"type": "insecureAcceptAnything"}]));
     let gpg = Gpg::new(&scene.path("gnupg"));
@@ -62,7 +91,7 @@ fn scene() -> Option<(Scene, Gpg, String)> {
     Some((scene, gpg, key))
 }
 
-fn remote(scene: &Scene, tag: &str) -> String {
+pub fn remote(scene: &Scene, tag: &str) -> String {
     format!("ostree-remote-image:os:docker://{}", scene.name(tag))
 }
 
@@ -105,7 +134,7 @@ fn verified_every_time(chunked: bool) {
     scene.refused(&remote(&scene, "1"), "the remote asks for no signature");
 }
 
-fn change_remote(scene: &Scene, options: &[&str]) {
+pub fn change_remote(scene: &Scene, options: &[&str]) {
     let repo = format!("--repo={}", scene.repo.path().display());
     let mut delete = Command::new("ostree");
     stdout(delete.args(["remote", "delete", &repo, "os"])).unwrap();
@@ -113,7 +142,7 @@ fn change_remote(scene: &Scene, options: &[&str]) {
 }
 
 /// How many objects a repository has.
-fn objects(repo: &Path) -> usize {
+pub fn objects(repo: &Path) -> usize {
     let dirs = std::fs::read_dir(repo.join("objects")).unwrap();
     let count = |dir: std::fs::DirEntry| std::fs::read_dir(dir.path()).unwrap().count();
     dirs.flatten().map(count).sum()
@@ -131,7 +160,7 @@ fn ed25519_signatures_are_verified() {
     };
     let ((one, one_public), (_, two_public)) = (pair(1), pair(2));
     let signed = Signed::new("1");
-    sign(&signed, &one);
+    signed.by_ed25519(one.sign(&signed.bytes()).as_ref().to_vec());
     scene.push(&signed.image(true, ""), "1", &[]);
     let setting = |key: &str| format!("--set=verification-ed25519-key={key}");
     let options = ["--no-gpg-verify", "--set=sign-verify=true"];
@@ -152,19 +181,6 @@ fn ed25519_signatures_are_verified() {
         "identity": format!("commit {} (remote os)", signed.commit),
     });
     assert_eq!(*by, expected);
-}
-
-/// Signs as `ostree sign` does, which Debian's cannot.
-fn sign(signed: &Signed, pair: &ring::signature::Ed25519KeyPair) {
-    use ostree::glib::prelude::*;
-    let repo = signed.fixture.repo();
-    let (commit, _) = repo.load_commit(&signed.commit).unwrap();
-    let signature = pair.sign(commit.data()).as_ref().to_vec();
-    let noted = ostree::glib::VariantDict::new(None);
-    noted.insert_value("ostree.sign.ed25519", &vec![signature].to_variant());
-    let none = ostree::gio::Cancellable::NONE;
-    repo.write_commit_detached_metadata(&signed.commit, Some(&noted.end()), none)
-        .unwrap();
 }
 
 #[test]

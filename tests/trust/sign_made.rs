@@ -136,6 +136,8 @@ fn the_commit_is_signed_in_the_repository_and_in_the_image() {
     let to = format!("registry:{}", scene.name("1"));
     let by_gpg = ["--sign-commit-gpg", &key, "--gpg-homedir", &home];
     scene.done(&source.encapsulate(&to, &by_gpg));
+    // Each signature of GPG is a new one, by the same key.
+    scene.done(&source.encapsulate(&to, &by_gpg));
     let by_ed25519 = ["--sign-commit-ed25519", &secret];
     let digest = scene.done(&source.encapsulate(&to, &by_ed25519));
     // A second time nothing is added: it is the same image.
@@ -156,7 +158,7 @@ fn the_commit_is_signed_in_the_repository_and_in_the_image() {
     add_remote(source.fixture.path(), &[&import]);
     let shown = source.ostree(&["show", "--gpg-verify-remote=os", &source.commit]);
     assert!(
-        shown.contains("Found 1 signature") && shown.contains("Good signature"),
+        shown.contains("Found 2 signatures") && shown.contains("Good signature"),
         "{shown}"
     );
     let options = ["--set=sign-verify=true", &verified_by, &import];

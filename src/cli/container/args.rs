@@ -27,7 +27,7 @@ pub enum ContainerCommand {
     Unencapsulate(UnencapsulateArgs),
     /// Empty /run, /tmp, /var/tmp and /var/cache, which no host sees; for a step of a Containerfile
     Commit(CommitArgs),
-    /// Explain what the signature policy says about an image, step by step
+    /// Explain step by step what the signature policy, and the ostree remote, say about an image
     Verify(VerifyArgs),
     /// Sign an image with a key pair for sigstore, or with GPG
     Sign(SignArgs),
@@ -52,6 +52,10 @@ pub struct VerifyArgs {
     /// Signature policy to judge by, instead of the host's
     #[arg(long, value_name = "FILE")]
     pub policy: Option<PathBuf>,
+
+    /// ostree repository whose remotes ostree-remote-image: means, instead of the sysroot's
+    #[arg(long, value_name = "PATH")]
+    pub repo: Option<PathBuf>,
 
     /// Architecture to take from a multi-platform image [default: this machine's]
     #[arg(long, value_name = "ARCH")]

@@ -1,5 +1,6 @@
 //! `container verify`: what the signature policy says about an image, and why. Fetches the manifest and
-//! its signatures, prints every step, and exits as a pull would. Changes nothing.
+//! its signatures, for `ostree-remote-image:` the layer with the commit, too; prints every step, and exits
+//! as a pull would. Changes nothing.
 
 use std::fmt::Write as _;
 
@@ -8,11 +9,13 @@ use serde::Serialize;
 
 use super::args::VerifyArgs;
 use super::format;
-use crate::cli::{Context, Outcome, reference, text};
-use crate::image::{OstreeImageReference, SignatureSource, host_arch, normalize_arch};
-use crate::pull;
-use crate::transport::{self, Resolved};
-use crate::trust::{Judgement, Step};
+use crate::cli::{Context, Outcome, image, reference, text};
+use crate::image::{Digest, OstreeImageReference, SignatureSource, host_arch, normalize_arch};
+use crate::progress::Event;
+use crate::pull::{self, Accepted, CommitJudgement};
+use crate::repo::Repo;
+use crate::transport::{self, ImageSource};
+use crate::trust::{Denied, Step, VerifiedBy};
 
 /// What is printed, for programs. Field names are stable.
 #[derive(Debug, Serialize)]
@@ -38,20 +41,30 @@ struct Told {
 /// Explains the verdict; a refusal is an error as it is for a pull.
 pub fn run(args: &VerifyArgs, context: &Context) -> Result<Outcome> {
     let image = reference::parse(&args.image)?;
-    let (resolved, judgement) = context
+    let found = context
         .block_on(judge(args, &image, context))
         .with_context(|| format!("Verifying {}", image.imgref))?;
-    let report = Report::new(&image, &resolved, &judgement);
+    let report = Report::new(&image, &found);
     context.print(&format(args.format, human, &report)?)?;
-    judgement.verdict?;
+    found.verdict?;
     Ok(Outcome::Done)
+}
+
+/// What was found out, and why the image is accepted, in words.
+struct Found {
+    manifest: Digest,
+    index: Option<Digest>,
+    steps: Vec<Step>,
+    verdict: Result<String, Denied>,
 }
 
 async fn judge(
     args: &VerifyArgs,
     image: &OstreeImageReference,
     context: &Context,
-) -> Result<(Resolved, Judgement)> {
+) -> Result<Found> {
+    // What is wrong with the repository is told before anything is fetched.
+    let repo = remotes(args, image, context)?;
     let mut rules = context.trust_rules()?;
     if let Some(file) = &args.policy {
         rules.policy.explicit = Some(file.clone());
@@ -63,30 +76,83 @@ async fn judge(
     let arch = arch.map_or_else(host_arch, normalize_arch);
     let resolved = transport::resolve(&*source, &arch).await?;
     let judgement = pull::judge(&*source, image, &resolved, &rules).await?;
-    Ok((resolved, judgement))
+    let (manifest, index) = (resolved.manifest.digest(), resolved.index);
+    let mut found = Found {
+        manifest,
+        index,
+        steps: judgement.steps,
+        verdict: Ok(String::new()),
+    };
+    match (judgement.verdict, repo) {
+        (Err(denied), _) => found.verdict = Err(denied),
+        (Ok(verdict), None) => found.verdict = Ok(verdict.to_string()),
+        (Ok(verdict), Some(repo)) => {
+            found.verdict = Ok(verdict.to_string());
+            let accepted = Accepted::new(image, resolved, verdict, &rules);
+            found.add(inside(&repo, &*source, &accepted, context).await?);
+        }
+    }
+    Ok(found)
+}
+
+/// The repository with the remote that an image's commit must be signed for; `None` where it need not.
+fn remotes(
+    args: &VerifyArgs,
+    image: &OstreeImageReference,
+    context: &Context,
+) -> Result<Option<Repo>> {
+    let own = || context.sysroot.join("ostree/repo");
+    match &image.sigverify {
+        SignatureSource::OstreeRemote(_) => {
+            image::open(&args.repo.clone().unwrap_or_else(own)).map(Some)
+        }
+        SignatureSource::ContainerPolicy | SignatureSource::ContainerPolicyAllowInsecure => {
+            Ok(None)
+        }
+    }
+}
+
+/// What the remote says about the commit inside.
+async fn inside(
+    repo: &Repo,
+    source: &dyn ImageSource,
+    accepted: &Accepted,
+    context: &Context,
+) -> Result<Option<CommitJudgement>> {
+    let progress = context.progress(&accepted.imgref().to_string())?;
+    let judgement = pull::judge_commit(repo, source, accepted, &progress).await;
+    progress.event(Event::Finished);
+    judgement
+}
+
+impl Found {
+    /// Adds what was found out about the commit inside.
+    fn add(&mut self, commit: Option<CommitJudgement>) {
+        let Some(commit) = commit else {
+            return;
+        };
+        self.steps.extend(commit.steps);
+        match (&mut self.verdict, commit.verdict) {
+            (Ok(words), Ok(by)) => {
+                let by: Vec<_> = by.iter().map(VerifiedBy::to_string).collect();
+                *words = format!("{words}; {}", by.join("; "));
+            }
+            (verdict, Err(denied)) => *verdict = Err(denied),
+            (Err(_), Ok(_)) => {}
+        }
+    }
 }
 
 impl Report {
-    fn new(image: &OstreeImageReference, resolved: &Resolved, judgement: &Judgement) -> Self {
-        let mut steps: Vec<Told> = judgement.steps.iter().map(Told::of).collect();
-        if let SignatureSource::OstreeRemote(remote) = &image.sigverify {
-            steps.push(Told {
-                depth: 0,
-                holds: None,
-                text: format!(
-                    "the ostree commit inside is verified through remote {remote} when the image is \
-                     pulled"
-                ),
-            });
-        }
+    fn new(image: &OstreeImageReference, found: &Found) -> Self {
         Self {
             image: image.to_string(),
-            manifest_digest: resolved.manifest.digest().to_string(),
-            index_digest: resolved.index.map(|digest| digest.to_string()),
-            steps,
-            accepted: judgement.verdict.is_ok(),
-            verdict: match &judgement.verdict {
-                Ok(verdict) => verdict.to_string(),
+            manifest_digest: found.manifest.to_string(),
+            index_digest: found.index.map(|digest| digest.to_string()),
+            steps: found.steps.iter().map(Told::of).collect(),
+            accepted: found.verdict.is_ok(),
+            verdict: match &found.verdict {
+                Ok(verdict) => verdict.clone(),
                 Err(denied) => denied.reason.to_string(),
             },
         }
