@@ -12,6 +12,7 @@ mod commit_verify;
 )]
 mod daemon;
 mod disk;
+mod ed25519;
 mod gpg;
 mod host;
 mod journal;
