@@ -13,8 +13,8 @@ use uuid::Uuid;
 use super::InstallError;
 use crate::boot::{self, Grubenv};
 use crate::config::install::RootFs;
-use crate::sys::bulk;
 use crate::sys::tool::Tool;
+use crate::sys::{self, bulk};
 
 /// Names of the program that makes core images, by distribution.
 const MAKERS: [&str; 2] = ["grub-mkimage", "grub2-mkimage"];
@@ -257,11 +257,18 @@ pub fn write_config(dir: &Path, grubenv: &Path) -> Result<()> {
         fs::create_dir_all(dir)?;
     }
     Grubenv::read_or_new(grubenv)?.write(grubenv)?;
-    Ok(fs::write(dir.join("grub.cfg"), boot::GRUB_CFG)?)
+    // In one step: when an installation is run again, this may be what boots already.
+    Ok(sys::fs::replace(
+        &dir.join("grub.cfg"),
+        boot::GRUB_CFG.as_bytes(),
+        0o644,
+    )?)
 }
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::MetadataExt as _;
+
     use super::*;
 
     #[test]
@@ -281,6 +288,23 @@ mod tests {
         assert_eq!(found.root, dir.path());
         assert_eq!(found.maker, Path::new("usr/sbin/grub2-mkimage"));
         assert_eq!(found.modules, Path::new("usr/share/grub2/i386-pc"));
+    }
+
+    #[test]
+    fn a_configuration_that_boots_already_is_replaced_in_one_step() {
+        let dir = tempfile::tempdir().unwrap();
+        let (grub, grubenv) = (dir.path().join("grub"), dir.path().join("grub/grubenv"));
+        write_config(&grub, &grubenv).unwrap();
+        // Held open, so that its number is not given to another file.
+        let before = fs::File::open(grub.join("grub.cfg")).unwrap();
+        write_config(&grub, &grubenv).unwrap();
+        let now = fs::read_to_string(grub.join("grub.cfg")).unwrap();
+        assert_eq!(now, boot::GRUB_CFG);
+        let number = |meta: std::io::Result<fs::Metadata>| meta.unwrap().ino();
+        assert_ne!(
+            number(fs::metadata(grub.join("grub.cfg"))),
+            number(before.metadata())
+        );
     }
 
     #[test]

@@ -3,7 +3,7 @@
 //!
 //! ```text
 //! look at the mounts and for the image -> make the root a sysroot -> fetch -> deploy -> boot loader files
-//!   -> EFI system partition -> BIOS code -> the firmware's boot entry -> sync
+//!   -> sync -> EFI system partition -> BIOS code -> the firmware's boot entry -> sync
 //! ```
 //!
 //! What boots the machine is replaced last, and what it replaces is kept in
@@ -79,10 +79,21 @@ pub async fn to_mounted(request: &MountedRequest) -> Result<Installed> {
         false => boot_loader(&site, boots, request, &deployed)?,
     };
     takeover::finish(&site.path)?;
-    sys::fs::sync_filesystem(&site.path).context("Writing the root file system to disk")?;
+    sync(&site)?;
     let mut installed = Installed::new(wanted, boots, &fetched, deployed);
     installed.remarks = remarks;
     Ok(installed)
+}
+
+/// Makes durable what was written to the root file system, and to that of `/boot`.
+fn sync(site: &MountedRoot) -> Result<()> {
+    let boot = site.boot.as_ref().map(|_| site.path.join("boot"));
+    let dirs = std::iter::once(&site.path).chain(&boot);
+    for dir in dirs {
+        let what = || format!("Writing the file system at {} to disk", dir.display());
+        sys::fs::sync_filesystem(dir).with_context(what)?;
+    }
+    Ok(())
 }
 
 /// A file system of its own for `/boot` is mounted there by the system.
@@ -142,6 +153,8 @@ fn boot_loader(
         esp: esp.and_then(|esp| esp.id.clone()),
     };
     setup.write(path)?;
+    // From here on the new system may be what boots.
+    sync(site)?;
     let mut remarks = Vec::new();
     if let Some(esp) = esp.filter(|_| boots.loader != Bootloader::None) {
         if !generic {
@@ -180,6 +193,7 @@ fn run_bootupd(
         generic,
         skip_uuid: config.skip_boot_uuid == Some(true),
     };
+    sync(site)?;
     bootupd.install(&MountNamespace::new()?)?;
     BootSetup::forget(&site.path)?;
     Ok(vec![
