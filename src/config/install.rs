@@ -120,11 +120,6 @@ impl InstallConfig {
                  file system that you encrypted to `install to-filesystem`",
             );
         }
-        if self.bootloader == Some(Loader::GrubCc) {
-            return refused(
-                "bootloader \"grub-cc\" is not supported: \"grub\", \"systemd\" and \"none\" are",
-            );
-        }
         Ok(())
     }
 

@@ -15,6 +15,16 @@ const ESP_SMALL: u64 = 128 * MIB;
 /// Bytes of the EFI system partition where it holds kernels: three of them, with room to spare.
 const ESP_KERNELS: u64 = 1024 * MIB;
 
+/// Bytes of an EFI system partition on a disk whose sectors have `sector` bytes. FAT32 has 65525 clusters
+/// at least, of a sector at least; its tables and what stands before them take less than 3 MiB.
+pub(super) fn esp_size(loader: Bootloader, sector: u64) -> u64 {
+    let size = match loader {
+        Bootloader::SystemdBoot => ESP_KERNELS,
+        Bootloader::Grub | Bootloader::None => ESP_SMALL,
+    };
+    size.max((65_525 * sector).next_multiple_of(MIB) + 4 * MIB)
+}
+
 /// Boot loader and firmware of an installation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Boots {
@@ -61,8 +71,11 @@ impl Boots {
         config: &InstallConfig,
         possible: &Possible,
     ) -> Result<Self, InstallError> {
-        let loader = wanted.loader.or(config.bootloader.map(of_config));
-        let loader = loader.unwrap_or(Bootloader::Grub);
+        let loader = match (wanted.loader, config.bootloader) {
+            (Some(loader), _) => loader,
+            (None, Some(loader)) => of_config(loader)?,
+            (None, None) => Bootloader::Grub,
+        };
         let all = Self {
             loader,
             bios: possible.bios.is_ok() && loader != Bootloader::SystemdBoot,
@@ -104,13 +117,19 @@ impl Boots {
     }
 }
 
-/// The boot loader that an image names. GRUB of confidential clusters is refused before.
-const fn of_config(loader: Loader) -> Bootloader {
-    match loader {
-        Loader::Grub | Loader::GrubCc => Bootloader::Grub,
+/// The boot loader that an image names.
+fn of_config(loader: Loader) -> Result<Bootloader, InstallError> {
+    Ok(match loader {
+        Loader::Grub => Bootloader::Grub,
         Loader::Systemd => Bootloader::SystemdBoot,
         Loader::None => Bootloader::None,
-    }
+        Loader::GrubCc => {
+            return Err(InstallError::unsupported(
+                "the image asks for the boot loader grub-cc, which Bowline does not install",
+                "choose another with --bootloader",
+            ));
+        }
+    })
 }
 
 fn options(text: &str) -> InstallError {
@@ -151,17 +170,13 @@ impl DiskChoice {
             let text = format!("a root partition of {small} bytes holds no system: {MIN_ROOT} do");
             return Err(InstallError::Options(text));
         }
-        let esp = match boots.loader {
-            Bootloader::SystemdBoot => ESP_KERNELS,
-            Bootloader::Grub | Bootloader::None => ESP_SMALL,
-        };
         let root_fs = request.root_fs.or(config.root_fs_type);
         Ok(Self {
             boots,
             root_fs: root_fs.unwrap_or(RootFs::Ext4),
             layout: Layout {
                 bios: boots.bios,
-                esp: boots.uefi.then_some(esp),
+                esp: boots.uefi.then(|| esp_size(boots.loader, sector)),
                 root,
                 arch: request.wanted.arch.clone(),
             },

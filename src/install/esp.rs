@@ -40,6 +40,8 @@ pub fn make(dir: &Path, image: &Path, size: u64, sector: u64) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::boot::Bootloader;
+    use crate::install::choice::esp_size;
 
     #[test]
     fn the_directory_is_in_the_image() {
@@ -47,12 +49,18 @@ mod tests {
         let (dir, image) = (work.path().join("esp"), work.path().join("esp.img"));
         fs::create_dir_all(dir.join("EFI/BOOT")).unwrap();
         fs::write(dir.join("EFI/BOOT/BOOTX64.EFI"), "efi").unwrap();
-        make(&dir, &image, 64 << 20, 512).unwrap();
-        let read = Tool::new("mtype")
-            .arg("-i")
-            .arg(&image)
-            .arg("::/EFI/BOOT/BOOTX64.EFI");
-        assert_eq!(read.output().unwrap(), b"efi");
+        let large = esp_size(Bootloader::Grub, 4096);
+        for (size, sector) in [(large, 4096), (64 << 20, 512)] {
+            make(&dir, &image, size, sector).unwrap();
+            let read = Tool::new("mtype")
+                .arg("-i")
+                .arg(&image)
+                .arg("::/EFI/BOOT/BOOTX64.EFI");
+            assert_eq!(read.output().unwrap(), b"efi");
+            let check = Tool::new("fsck.vfat").arg("-n").arg(&image).output();
+            let said = String::from_utf8(check.unwrap()).unwrap();
+            assert!(!said.contains("Warning"), "{said}");
+        }
         fs::write(dir.join("large"), vec![1; 61 << 20]).unwrap();
         let error = make(&dir, &image, 64 << 20, 512).unwrap_err();
         assert!(matches!(

@@ -238,11 +238,6 @@ fn what_we_cannot_give_is_refused_with_the_reason() {
         "install.block = ['tpm2-luks']",
     )]);
     assert!(luks.check().unwrap_err().to_string().contains("tpm2-luks"));
-    let grub = load(&[(
-        "usr/lib/bootc/install/x.toml",
-        "install.bootloader = 'grub-cc'",
-    )]);
-    assert!(grub.check().unwrap_err().to_string().contains("grub-cc"));
 }
 
 proptest! {

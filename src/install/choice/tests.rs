@@ -106,7 +106,20 @@ fn large_sectors_do_not_boot_with_bios() {
     let refused = DiskChoice::choose(&request, &config, 4096);
     assert!(matches!(refused, Err(InstallError::Unsupported { .. })));
     request.wanted.firmware = Some(Firmware::Uefi);
-    assert!(DiskChoice::choose(&request, &config, 4096).is_ok());
+    let choice = DiskChoice::choose(&request, &config, 4096).unwrap();
+    // What is smaller is no FAT32 with such sectors.
+    assert_eq!(choice.layout.esp, Some(260 * MIB));
+}
+
+#[test]
+fn a_boot_loader_that_we_do_not_have_is_no_matter_where_the_user_names_another() {
+    let (mut request, mut config) = (request("amd64"), InstallConfig::default());
+    config.bootloader = Some(Loader::GrubCc);
+    let refused = DiskChoice::choose(&request, &config, 512);
+    assert!(matches!(refused, Err(InstallError::Unsupported { .. })));
+    request.wanted.loader = Some(Bootloader::None);
+    let choice = DiskChoice::choose(&request, &config, 512).unwrap();
+    assert_eq!(choice.boots.loader, Bootloader::None);
 }
 
 #[test]
