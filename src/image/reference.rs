@@ -200,7 +200,7 @@ impl OstreeImageReference {
                 name: text.into(),
             }
         } else {
-            return Err(ReferenceError::ShortName(text.into()));
+            return Err(without_host(text));
         };
         if imgref.transport == Transport::Registry {
             // `registry:5000/x` is more likely a host and port than an image of Docker Hub.
@@ -213,6 +213,20 @@ impl OstreeImageReference {
             sigverify: SignatureSource::ContainerPolicyAllowInsecure,
             imgref,
         })
+    }
+}
+
+/// Why a name without a host is refused: most lack only that, others are no names at all.
+fn without_host(text: &str) -> ReferenceError {
+    if text.trim().is_empty() {
+        return ReferenceError::EmptyName(text.into());
+    }
+    match format!("localhost/{text}").parse::<RegistryName>() {
+        Err(ReferenceError::RegistryName { reason, .. }) => ReferenceError::RegistryName {
+            name: text.into(),
+            reason,
+        },
+        _ => ReferenceError::ShortName(text.into()),
     }
 }
 

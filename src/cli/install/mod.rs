@@ -133,7 +133,8 @@ fn read_keys(path: &Path) -> Result<String> {
     if size > MAX_KEYS {
         return Err(wrong("is too large for a file of public keys").into());
     }
-    let keys = fs::read_to_string(path).with_context(what)?;
+    let keys = String::from_utf8(fs::read(path).with_context(what)?);
+    let keys = keys.map_err(|_| wrong("is no text, and so no file of public keys"))?;
     let has_kind = |line: &str| KEY_KINDS.iter().any(|kind| line.contains(kind));
     let is_key = |line: &str| has_kind(line) && !line.trim_start().starts_with('#');
     if keys.contains("PRIVATE KEY") {

@@ -133,8 +133,17 @@ fn users_may_type_less() {
     ] {
         assert_eq!(user(typed), Ok(stored.into()));
     }
-    for short in ["fedora", "fedora:41", "fedora/x:1", "registry:5000/x", ""] {
+    for short in ["fedora", "fedora:41", "fedora/x:1", "registry:5000/x"] {
         assert_eq!(user(short), Err(ReferenceError::ShortName(short.into())));
+    }
+    // A host would not make these names.
+    for empty in ["", " "] {
+        assert_eq!(user(empty), Err(ReferenceError::EmptyName(empty.into())));
+    }
+    for odd in ["my image", "Fedora", "fedora:", "a//b"] {
+        let error = user(odd).unwrap_err();
+        let named = matches!(&error, ReferenceError::RegistryName { name, .. } if name == odd);
+        assert!(named, "{error:?}");
     }
     for wrong in [
         "quay.io/A",
