@@ -17,10 +17,11 @@ pub async fn configuration(wanted: &Wanted, place: &Path) -> Result<InstallConfi
     check_root()?;
     // Named as no target is: it shares nothing with an installation that goes on.
     let name = format!("configuration of {}", wanted.image);
-    let scratch = Scratch::open(place, Path::new(&name))?;
+    let mut scratch = Scratch::open(place, Path::new(&name))?;
     let config = {
-        let sysroot = scratch.sysroot()?;
-        let fetched = fill::fetch(&sysroot, wanted).await?;
+        let sysroot = scratch.sysroot().map_err(|error| scratch.blame(error))?;
+        let fetched = fill::fetch(&sysroot, wanted).await;
+        let fetched = fetched.map_err(|error| scratch.blame(error))?;
         let tree = sysroot.commit_tree(&fetched.record.commit)?;
         InstallConfig::load(&tree, &wanted.arch).map_err(InstallError::of_image_file)?
     };

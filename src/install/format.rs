@@ -12,14 +12,18 @@ use super::partition::Partition;
 use super::{InstallError, Target};
 use crate::config::install::RootFs;
 use crate::sys::bulk;
-use crate::sys::mount::{LoopDevice, PrivateMount};
-use crate::sys::tool::{Tool, ToolMissing};
+use crate::sys::mount::{self, LoopDevice, PrivateMount};
+use crate::sys::tool::{Tool, ToolMissing, is_installed};
 
 /// Features of ext4, all of them named, as the defaults of mke2fs differ: no GRUB of before 2.12
 /// reads `metadata_csum_seed` and `orphan_file`. `verity` allows fs-verity on any file.
 const EXT4_FEATURES: &str = "none,sparse_super,large_file,filetype,resize_inode,dir_index,ext_attr,\
                              has_journal,extent,huge_file,flex_bg,metadata_csum,64bit,dir_nlink,\
                              extra_isize,verity";
+/// Bytes that an XFS must have, by mkfs.xfs.
+const XFS_LEAST: u64 = 300 << 20;
+/// Writes the partition table in the end.
+const PARTITIONER: &str = "sfdisk";
 /// Label of the root file system.
 const LABEL: &str = "root";
 /// Bytes of content for which an inode is made (`-i` of mke2fs).
@@ -40,19 +44,47 @@ pub struct Root<'a> {
     pub content: &'a Path,
 }
 
-/// Refuses content that does not fit, before anything is written.
-pub fn check_size(content: &Path, place: &Partition) -> Result<()> {
+/// Refuses what cannot be made, before anything is written: content that does not fit, or a file system
+/// that this host does not know.
+pub fn check(target: &Target, root: &Root<'_>) -> Result<()> {
+    let (content, available) = (root.content, root.place.size);
     let usage = bulk::usage(content).with_context(|| format!("Measuring {}", content.display()))?;
-    let inodes = (place.size / BYTES_PER_INODE).max(usage.files) * INODE;
+    let inodes = (available / BYTES_PER_INODE).max(usage.files) * INODE;
     // Journal, group tables, and some room to live.
-    let needed = usage.bytes + inodes + place.size / 32 + (16 << 20);
-    if needed > place.size {
+    let needed = usage.bytes + inodes + available / 32 + (16 << 20);
+    let needed = match root.kind {
+        RootFs::Xfs => needed.max(XFS_LEAST),
+        RootFs::Ext4 | RootFs::Btrfs => needed,
+    };
+    if needed > available {
         return Err(InstallError::TooSmall {
-            what: "the root file system".into(),
+            what: format!("the root file system ({})", root.kind.name()),
             needed,
-            available: place.size,
+            available,
         }
         .into());
+    }
+    check_means(target, root)
+}
+
+/// Refuses where a program is missing that writes to the disk, or what XFS needs besides.
+fn check_means(target: &Target, root: &Root<'_>) -> Result<()> {
+    let programs = match root.kind {
+        RootFs::Ext4 => ["mke2fs", "debugfs"],
+        RootFs::Btrfs => ["mkfs.btrfs", PARTITIONER],
+        RootFs::Xfs => ["mkfs.xfs", PARTITIONER],
+    };
+    for program in programs.into_iter().chain([PARTITIONER]) {
+        if !is_installed(program) {
+            let program = program.into();
+            return Err(ToolMissing { program }.into());
+        }
+    }
+    if root.kind == RootFs::Xfs {
+        let place = root.place;
+        let means = LoopDevice::new(target.path(), place.start, place.size).map(drop);
+        let means = means.and_then(|()| mount::is_known(RootFs::Xfs.name()));
+        means.map_err(no_loop)?;
     }
     Ok(())
 }

@@ -43,6 +43,7 @@ pub use choice::Boots;
 pub use configuration::configuration;
 pub use error::InstallError;
 pub use request::{DiskRequest, Existing, Installed, MountedRequest, Wanted};
+pub use scratch::ScratchFull;
 pub use to_disk::to_disk;
 pub use to_mounted::to_mounted;
 

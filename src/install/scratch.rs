@@ -19,12 +19,47 @@ use fn_error_context::context;
 use rustix::fs::{Mode, OFlags};
 
 use super::InstallError;
+use crate::deploy::DeployError;
 use crate::image::Digest;
-use crate::repo::Repo;
+use crate::pull::Unsuitable;
+use crate::repo::{Repo, system_error_kind};
 use crate::sys;
 use crate::sysroot::{self, LockedSysroot, Sysroot};
 
-/// A scratch directory. Dropping it removes it, unless something worth keeping was fetched.
+/// What is installed does not fit where it is put together.
+#[derive(Debug, thiserror::Error)]
+#[error("the scratch directory {} has too little room", path.display())]
+pub struct ScratchFull {
+    path: PathBuf,
+    source: anyhow::Error,
+}
+
+impl ScratchFull {
+    /// The same error, or this one around it where it comes from a lack of room.
+    pub(crate) fn or(path: &Path, source: anyhow::Error) -> anyhow::Error {
+        match source.chain().any(is_lack_of_space) {
+            true => Self {
+                path: path.into(),
+                source,
+            }
+            .into(),
+            false => source,
+        }
+    }
+}
+
+fn is_lack_of_space(cause: &(dyn std::error::Error + 'static)) -> bool {
+    let of_system = cause.downcast_ref().map(std::io::Error::kind);
+    let kind = of_system.or_else(|| system_error_kind(cause));
+    matches!(cause.downcast_ref(), Some(Unsuitable::Space { .. }))
+        || matches!(cause.downcast_ref(), Some(DeployError::NoSpace { .. }))
+        || matches!(
+            kind,
+            Some(ErrorKind::StorageFull | ErrorKind::QuotaExceeded)
+        )
+}
+
+/// A scratch directory. Dropping it removes it, unless it is to be kept and something was fetched.
 #[derive(Debug)]
 pub struct Scratch {
     path: PathBuf,
@@ -38,12 +73,16 @@ impl Scratch {
     /// interrupted installation left; what was deployed there goes, what was fetched stays.
     #[context("Preparing a scratch directory in {}", place.display())]
     pub fn open(place: &Path, target: &Path) -> Result<Self> {
+        if !place.is_dir() {
+            return Err(InstallError::NoScratch(place.into()).into());
+        }
+        // What boots a system is found by absolute paths only.
+        let place = fs::canonicalize(place)?;
         let key = Digest::of(target.as_os_str().as_encoded_bytes()).hex();
         let path = place.join(format!("bowline-install-{}", &key[..12]));
         match fs::DirBuilder::new().mode(0o700).create(&path) {
             Err(error) if error.kind() == ErrorKind::AlreadyExists => {}
-            Err(_) if !place.is_dir() => return Err(InstallError::NoScratch(place.into()).into()),
-            other => other?,
+            other => other.map_err(|error| ScratchFull::or(&path, error.into()))?,
         }
         let lock = own_directory(&path)?;
         if !sys::fs::try_lock(&lock)? {
@@ -64,9 +103,11 @@ impl Scratch {
     }
 
     /// An empty sysroot in it, locked, with what an earlier run fetched.
+    #[context("Preparing a sysroot in {}", self.path.display())]
     pub fn sysroot(&self) -> Result<LockedSysroot> {
         let path = self.join("sysroot");
-        if !path.join("ostree/repo/config").exists() {
+        // One that was cut off while it was made has a configuration, and no more.
+        if Repo::open(&path.join("ostree/repo")).is_err() {
             sys::bulk::remove(&path)?;
             fs::DirBuilder::new().mode(0o755).create(&path)?;
             sysroot::initialize(&path)?;
@@ -85,9 +126,27 @@ impl Scratch {
         Repo::keep_little_free(&self.join("sysroot/ostree/repo"), false)
     }
 
-    /// From now on an interruption leaves the directory.
+    /// An error of the work in it; where it lacks room, that is said first, and nothing is kept: what
+    /// runs on this host may need the room.
+    pub fn blame(&mut self, error: anyhow::Error) -> anyhow::Error {
+        let error = ScratchFull::or(&self.path, error);
+        self.keep &= !error.is::<ScratchFull>();
+        error
+    }
+
+    /// From now on a failure or an interruption leaves the directory, if anything was fetched into it.
     pub fn keep(&mut self) {
         self.keep = true;
+    }
+
+    /// Whether there are layers, or beginnings of them.
+    fn has_fetched(&self) -> bool {
+        let repo = self.join("sysroot/ostree/repo");
+        let dirs = ["objects", "extensions/bowline/blobs"];
+        let mut entries = dirs
+            .iter()
+            .filter_map(|dir| fs::read_dir(repo.join(dir)).ok());
+        entries.any(|mut entries| entries.next().is_some())
     }
 
     /// Removes the directory: the installation is done.
@@ -125,7 +184,7 @@ fn own_directory(path: &Path) -> Result<File> {
 
 impl Drop for Scratch {
     fn drop(&mut self) {
-        if self.keep {
+        if self.keep && self.has_fetched() {
             // Made anew in any case, and immutable: without it, anybody can remove the directory.
             if let Err(error) = sys::bulk::remove(&self.join("sysroot/ostree/deploy")) {
                 tracing::debug!("{error:#}");
@@ -145,6 +204,25 @@ impl Drop for Scratch {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn lack_of_space_is_told_wherever_it_is_in_the_chain() {
+        let place = tempfile::tempdir().unwrap();
+        let mut scratch = Scratch::open(place.path(), Path::new("/dev/x")).unwrap();
+        let mut blamed = |error: anyhow::Error| {
+            let error = scratch.blame(error.context("Working"));
+            error.is::<ScratchFull>()
+        };
+        let space = Unsuitable::Space {
+            image: "x".into(),
+            needed: 2,
+            available: 1,
+            kept: 0,
+        };
+        assert!(blamed(space.into()));
+        assert!(blamed(std::io::Error::from(ErrorKind::StorageFull).into()));
+        assert!(!blamed(std::io::Error::from(ErrorKind::NotFound).into()));
+    }
 
     #[test]
     fn what_is_not_ours_is_neither_used_nor_emptied() {
@@ -192,8 +270,15 @@ mod tests {
         fs::write(scratch.join("root.img"), "").unwrap();
         scratch.keep();
         drop(scratch);
+        assert_eq!(place.path().read_dir().unwrap().count(), 0);
+        let mut scratch = Scratch::open(place.path(), target).unwrap();
+        fs::create_dir_all(scratch.join("sysroot/ostree/deploy/x")).unwrap();
+        fs::create_dir_all(scratch.join("sysroot/ostree/repo/objects/ab")).unwrap();
+        fs::write(scratch.join("root.img"), "").unwrap();
+        scratch.keep();
+        drop(scratch);
         let again = Scratch::open(place.path(), target).unwrap();
-        assert!(again.join("sysroot/ostree").exists());
+        assert!(again.join("sysroot/ostree/repo/objects/ab").exists());
         assert!(!again.join("sysroot/ostree/deploy").exists());
         assert!(!again.join("root.img").exists());
         again.finish().unwrap();

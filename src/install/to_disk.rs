@@ -40,10 +40,11 @@ pub async fn to_disk(request: &DiskRequest) -> Result<Installed> {
     let blank = InstallConfig::default();
     DiskChoice::choose(request, &blank, target.sector())?.plan(target.size())?;
     let mut scratch = Scratch::open(&request.scratch, target.path())?;
-    let sysroot = scratch.sysroot()?;
-    let wanted = &request.wanted;
-    let fetched = fill::fetch(&sysroot, wanted).await?;
     scratch.keep();
+    let sysroot = scratch.sysroot().map_err(|error| scratch.blame(error))?;
+    let wanted = &request.wanted;
+    let fetched = fill::fetch(&sysroot, wanted).await;
+    let fetched = fetched.map_err(|error| scratch.blame(error))?;
     fill::only(&sysroot.repo()?, &fetched)?;
     yield_now().await;
 
@@ -56,7 +57,8 @@ pub async fn to_disk(request: &DiskRequest) -> Result<Installed> {
     fs::create_dir(&esp)?;
     let mirror = (boots.loader == Bootloader::SystemdBoot).then_some(&*esp);
     let loader = boots.loader;
-    let deployed = fill::deploy(&sysroot, wanted, &fetched, &config, &root, loader, mirror)?;
+    let deployed = fill::deploy(&sysroot, wanted, &fetched, &config, &root, loader, mirror);
+    let deployed = deployed.map_err(|error| scratch.blame(error))?;
     if let Some(root_keys) = &wanted.root_keys {
         keys::write(&deployed.tree, root_keys)?;
     }
@@ -183,8 +185,13 @@ async fn write(
     disk: &Disk,
     embedding: Option<&Embedding>,
 ) -> Result<()> {
-    let content = scratch.join("sysroot");
-    format::check_size(&content, disk.plan.root())?;
+    let root = format::Root {
+        kind: disk.choice.root_fs,
+        uuid: &disk.uuid,
+        place: disk.plan.root(),
+        content: &scratch.join("sysroot"),
+    };
+    format::check(target, &root)?;
     let image = scratch.join("esp.img");
     let esp = disk.plan.find(Role::Esp);
     if let Some(place) = esp {
@@ -194,12 +201,6 @@ async fn write(
     // Fetching took its time.
     target.check_unused()?;
     target.wipe()?;
-    let root = format::Root {
-        kind: disk.choice.root_fs,
-        uuid: &disk.uuid,
-        place: disk.plan.root(),
-        content: &content,
-    };
     format::make(target, &root, &scratch.join("root.img"))?;
     yield_now().await;
     if let Some(place) = esp {

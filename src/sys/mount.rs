@@ -13,6 +13,12 @@ use rustix::mount::{
 use super::fs::sync_filesystem;
 use super::tool::Tool;
 
+/// Fails unless the kernel lets this process mount file systems of a type.
+pub fn is_known(kind: &str) -> Result<()> {
+    let opened = fsopen(kind, FsOpenFlags::FSOPEN_CLOEXEC).map(drop);
+    opened.with_context(|| format!("Asking the kernel for {kind}"))
+}
+
 /// A file system that is mounted nowhere, for this process and the programs that it runs.
 #[derive(Debug)]
 pub struct PrivateMount {

@@ -1,6 +1,7 @@
 //! What the tests of this directory share: an image, a plain file to install to, and looking into
 //! what was written.
 
+use std::cmp::Reverse;
 use std::fs;
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
@@ -50,6 +51,28 @@ impl Scene {
         format!("oci:{}:{tag}", self.path("layout").display())
     }
 
+    /// The blobs of an image's layers, in the order of fetching: the largest first.
+    pub fn layers(&self, tag: &str) -> Vec<PathBuf> {
+        let layout = self.path("layout");
+        let blob = |digest: &Value| {
+            let (kind, hex) = digest.as_str().unwrap().split_once(':').unwrap();
+            layout.join("blobs").join(kind).join(hex)
+        };
+        let read =
+            |path: &Path| -> Value { serde_json::from_slice(&fs::read(path).unwrap()).unwrap() };
+        let index = read(&layout.join("index.json"));
+        let images = index["manifests"].as_array().unwrap();
+        let named = |image: &&Value| {
+            image["annotations"]["org.opencontainers.image.ref.name"].as_str() == Some(tag)
+        };
+        let image = images.iter().find(named).unwrap();
+        let manifest = read(&blob(&image["digest"]));
+        let layers = manifest["layers"].as_array().unwrap().iter();
+        let mut blobs: Vec<_> = layers.map(|layer| blob(&layer["digest"])).collect();
+        blobs.sort_by_key(|blob| Reverse(blob.metadata().unwrap().len()));
+        blobs
+    }
+
     /// A blank plain file.
     pub fn disk(&self, size: u64) -> PathBuf {
         let path = self.path("disk.raw");
@@ -64,11 +87,16 @@ impl Scene {
 
     /// The same, killed when it would run a program.
     pub fn killed_by(&self, program: &str, args: &[&str]) -> Output {
+        self.with_program(program, "kill -9 $PPID", args)
+    }
+
+    /// The same, with a script instead of a program.
+    pub fn with_program(&self, program: &str, script: &str, args: &[&str]) -> Output {
         let dir = self.path("path");
         let _ = fs::remove_dir_all(&dir);
         fs::create_dir(&dir).unwrap();
         let file = dir.join(program);
-        fs::write(&file, "#!/bin/sh\nkill -9 $PPID\n").unwrap();
+        fs::write(&file, format!("#!/bin/sh\n{script}\n")).unwrap();
         fs::set_permissions(&file, fs::Permissions::from_mode(0o755)).unwrap();
         let mut command = self.to_disk_command(args);
         command.env("PATH", &dir).output().unwrap()
@@ -79,8 +107,9 @@ impl Scene {
         command
             .args(["install", "to-disk"])
             .arg(self.path("disk.raw"));
-        command.args(["--image", &self.image("os"), "--scratch"]);
-        command.arg(self.path("scratch")).args(args).env_clear();
+        // A relative path, as people give one.
+        command.args(["--image", &self.image("os"), "--scratch", "scratch"]);
+        command.current_dir(self.dir.path()).args(args).env_clear();
         command.env("CONTAINERS_POLICY_JSON", self.path("policy.json"));
         command
     }

@@ -8,7 +8,7 @@ use std::os::unix::process::ExitStatusExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use crate::scene::{MIB, Scene, run, stderr};
+use crate::scene::{MIB, Mounted, Scene, run, stderr};
 
 #[test]
 fn a_disk_has_everything_that_boots_it() {
@@ -232,10 +232,15 @@ fn what_cannot_be_is_refused_before_the_disk_is_touched() {
     // The partitions fit, the content does not.
     scene.disk(200 * MIB);
     let said = scene.refuses(6, &[]);
-    assert!(said.contains("the root file system needs"), "{said}");
+    assert!(said.contains("the root file system (ext4) needs"), "{said}");
+    scene.disk(400 * MIB);
+    let said = scene.refuses(6, &["--filesystem", "xfs"]);
+    let words = "the root file system (xfs) needs 314.6 MB, but there are";
+    assert!(said.contains(words), "{said}");
     scene.disk(512 * MIB);
     let said = scene.refuses(6, &["--root-size", "1G"]);
     assert!(said.contains("the partition table needs"), "{said}");
+    fs::write(scene.path("keys.der"), b"\x30\xff").unwrap();
     for args in [
         &["--bootloader", "systemd-boot", "--firmware", "bios"][..],
         &["--generic-image", "--firmware", "uefi"],
@@ -244,8 +249,9 @@ fn what_cannot_be_is_refused_before_the_disk_is_touched() {
         &["--karg", "ostree=x"],
         &["--stateroot", "a b"],
         &["--root-ssh-authorized-keys", "/nonexistent"],
-        // Text, but no keys.
+        // Text, but no keys; no text.
         &["--root-ssh-authorized-keys", "/proc/cpuinfo"],
+        &["--root-ssh-authorized-keys", "keys.der"],
     ] {
         scene.refuses(2, args);
     }
@@ -259,6 +265,43 @@ fn what_cannot_be_is_refused_before_the_disk_is_touched() {
         .unwrap();
     let said = scene.refuses(2, &[]);
     assert!(said.contains("data of an unknown kind"), "{said}");
+}
+
+#[test]
+fn a_file_system_that_cannot_be_made_here_is_refused_before_the_disk_is_wiped() {
+    let Some(scene) = Scene::new("") else { return };
+    let disk = scene.disk(768 * MIB);
+    let disk = disk.to_str().unwrap();
+    run("mkfs.vfat", &["-n", "PHOTOS", disk]);
+    let args = ["--filesystem", "xfs", "--wipe"];
+    let output = scene.with_program("losetup", "exit 1", &args);
+    let said = stderr(&output);
+    assert_eq!(output.status.code(), Some(7), "{said}");
+    assert!(said.contains("XFS needs a loop device"), "{said}");
+    let found = run("blkid", &["-p", "-o", "value", "-s", "LABEL", disk]);
+    assert_eq!(found, "PHOTOS\n");
+}
+
+#[test]
+fn a_scratch_directory_without_room_is_told() {
+    let Some(scene) = Scene::new("") else { return };
+    scene.disk(512 * MIB);
+    let place = scene.path("scratch").display().to_string();
+    run("mount", &["-t", "tmpfs", "-o", "size=1M", "none", &place]);
+    let _mounted = Mounted(scene.path("scratch"));
+    let said = scene.refuses(6, &[]);
+    let names = format!("{place}/bowline-install-");
+    assert!(
+        said.contains(&names) && said.contains("--scratch"),
+        "{said}"
+    );
+    // Not even a directory fits.
+    run("mount", &["-o", "remount,nr_inodes=1", &place]);
+    let said = scene.refuses(6, &[]);
+    assert!(
+        said.contains(&names) && said.contains("--scratch"),
+        "{said}"
+    );
 }
 
 #[test]
@@ -320,6 +363,36 @@ fn killed_anywhere_the_disk_boots_nothing_and_the_next_try_finishes() {
         let root = format!("{}?offset={}", disk.display(), scene.start("root"));
         run("e2fsck", &["-fn", &root]);
     }
+}
+
+#[test]
+fn what_was_fetched_before_a_failure_is_not_fetched_again() {
+    let Some(scene) = Scene::new("") else { return };
+    scene.disk(512 * MIB);
+    let layers = scene.layers("os");
+    let (missing, others) = layers.split_last().unwrap();
+    let away = scene.path("away");
+    fs::rename(missing, &away).unwrap();
+    let output = scene.to_disk(&["--jobs", "1"]);
+    let said = stderr(&output);
+    assert_eq!(output.status.code(), Some(3), "{said}");
+    assert!(said.contains("what was fetched is kept in"), "{said}");
+    fs::rename(&away, missing).unwrap();
+    for layer in others {
+        fs::remove_file(layer).unwrap();
+    }
+    scene.installs(&[]);
+}
+
+#[test]
+fn a_scratch_directory_that_is_half_made_is_made_anew() {
+    let Some(scene) = Scene::new("") else { return };
+    scene.disk(512 * MIB);
+    assert_eq!(scene.killed_by("mke2fs", &[]).status.signal(), Some(9));
+    let mut left = scene.path("scratch").read_dir().unwrap();
+    let repo = left.next().unwrap().unwrap().path();
+    fs::remove_dir_all(repo.join("sysroot/ostree/repo/objects")).unwrap();
+    scene.installs(&[]);
 }
 
 #[test]

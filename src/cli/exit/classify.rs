@@ -68,6 +68,7 @@ pub fn classify(error: &anyhow::Error) -> Verdict {
             |e| e.downcast_ref().map(host::known_bad),
             |e| e.downcast_ref().map(host::downgrade),
             |e| e.downcast_ref().map(host::install),
+            |e| e.downcast_ref().map(host::scratch),
             |e| e.downcast_ref().map(host::tool),
             |e| e.downcast_ref().map(host::esp),
             |e| e.downcast_ref().map(host::mirror),

@@ -11,7 +11,7 @@ use crate::boot::mirror::MirrorError;
 use crate::boot::{GrubenvError, NoCounter};
 use crate::deploy::DeployError;
 use crate::deploy::outlook::way_out;
-use crate::install::InstallError;
+use crate::install::{InstallError, ScratchFull};
 use crate::sys::tool::ToolMissing;
 use crate::sysroot::SysrootError;
 use crate::upgrade::{Downgrade, KnownBad};
@@ -146,6 +146,13 @@ pub(super) fn install(error: &InstallError) -> Verdict {
     }
 }
 
+pub(super) fn scratch(_: &ScratchFull) -> Verdict {
+    Verdict::hint(
+        Kind::Space,
+        "name another directory with --scratch, or make room: it takes as much as the system",
+    )
+}
+
 pub(super) fn tool(_: &ToolMissing) -> Verdict {
     let packages = "install its package: fdisk, util-linux, e2fsprogs, btrfs-progs, xfsprogs, \
                     dosfstools, mtools, grub-common or gnupg have such programs on Debian";
@@ -219,3 +226,6 @@ pub(super) fn known_bad(_: &KnownBad) -> Verdict {
         "choose another image, or install this one all the same with --force",
     )
 }
+
+#[cfg(test)]
+mod tests;
