@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use reqwest::header::RETRY_AFTER;
 use reqwest::{Response, StatusCode};
+use rustls::CertificateError;
 use serde::Deserialize;
 
 use crate::transport::Error;
@@ -164,10 +165,20 @@ impl Peer {
     }
 
     fn tls_words(&self, error: &rustls::Error) -> String {
+        use CertificateError as C;
         let dir = format!("/etc/containers/certs.d/{}", self.host);
         let advice = match error {
-            rustls::Error::InvalidCertificate(_) => {
+            rustls::Error::InvalidCertificate(C::UnknownIssuer) => {
                 format!("; if its CA is to be trusted, put it into {dir}/ca.crt")
+            }
+            rustls::Error::InvalidCertificate(
+                C::Expired
+                | C::ExpiredContext { .. }
+                | C::NotValidYet
+                | C::NotValidYetContext { .. },
+            ) => {
+                let now = chrono::Utc::now().format("%Y-%m-%d %H:%M UTC");
+                format!("; by the clock of this machine it is {now}: is that right?")
             }
             rustls::Error::AlertReceived(_) => {
                 format!("; it may want a client certificate: put .cert and .key into {dir}")
@@ -229,6 +240,30 @@ mod tests {
             assert_eq!(words(body.as_bytes()), expected, "{body}");
         }
         assert_eq!(words(&[b'x'; 5000]).chars().count(), MAX_WORDS + 1);
+    }
+
+    #[test]
+    fn a_certificate_that_is_refused_comes_with_what_may_help() {
+        let peer = Peer {
+            host: "reg:5000".into(),
+            idle: Duration::from_secs(1),
+        };
+        let said = |why| peer.tls_words(&rustls::Error::InvalidCertificate(why));
+        let ca = said(CertificateError::UnknownIssuer);
+        assert!(
+            ca.contains("into /etc/containers/certs.d/reg:5000/ca.crt"),
+            "{ca}"
+        );
+        for why in [CertificateError::NotValidYet, CertificateError::Expired] {
+            let clock = said(why);
+            assert!(
+                clock.contains("; by the clock of this machine it is 20"),
+                "{clock}"
+            );
+            assert!(!clock.contains("ca.crt"), "{clock}");
+        }
+        let name = said(CertificateError::NotValidForName);
+        assert!(!name.contains(';'), "{name}");
     }
 
     #[test]
