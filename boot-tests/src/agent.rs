@@ -12,6 +12,7 @@ use base64::{Engine, engine::general_purpose::STANDARD};
 /// Serves commands. A boot is announced with its identity and the deployment that runs.
 const SCRIPT: &str = r#"
 port=/dev/virtio-ports/agent
+[ -c $port ] || exit 1
 exec 3<>$port
 # The argument of the kernel names a link, and what that leads to may change soon after the boot.
 for directory in /sysroot/ostree/deploy/*/deploy/*.*/; do
@@ -33,10 +34,13 @@ const UNIT: &str = r#"[Unit]
 Description=Commands of the boot test
 After=basic.target dev-virtio\x2dports-agent.device
 Wants=dev-virtio\x2dports-agent.device
+# A slow machine takes longer to find the port than systemd waits for it.
+StartLimitIntervalSec=0
 [Service]
 Environment=HOME=/root
 ExecStart=/bin/bash -c "eval \"$$(echo SCRIPT | base64 -d)\""
 Restart=always
+RestartSec=1
 TimeoutStopSec=2
 "#;
 

@@ -20,11 +20,11 @@ use crate::story::{self, Story};
 use crate::{qmp, tool};
 
 /// For a boot, from power to the agent, on a busy host without KVM.
-pub const BOOT: Duration = Duration::from_secs(240);
+pub const BOOT: Duration = Duration::from_secs(600);
 /// For a command, unless it says otherwise.
-const COMMAND: Duration = Duration::from_secs(240);
+const COMMAND: Duration = Duration::from_secs(400);
 /// For a shutdown, with all that finishes an update.
-const SHUTDOWN: Duration = Duration::from_secs(120);
+const SHUTDOWN: Duration = Duration::from_secs(300);
 /// For QEMU to open its sockets.
 const START: Duration = Duration::from_secs(30);
 

@@ -14,7 +14,7 @@ use crate::guest::{digest_of, image_of, is_running, runs_version, says, status};
 use crate::scenario::{registry, scenario};
 
 /// Longer than a watchdog of the tests, a boot before it and a reset after it.
-const PATIENCE: Duration = Duration::from_secs(300);
+const PATIENCE: Duration = Duration::from_secs(600);
 /// The tries that the settings of the tests' images give, see `images/v1`.
 const TRIES: u32 = 2;
 
