@@ -110,8 +110,14 @@ fn nobody_counted(facts: &Facts) -> bool {
 
 fn given_up(facts: &Facts, trial: &Trial) -> Situation {
     let number = facts.number(trial);
+    // Where another one is the default, going back was carried out and does not help. Where this one
+    // still is, only power cuts in a row may have come between; but these have an end, too.
+    let times = match facts.is_default(&facts.booted) {
+        true => 5,
+        false => 2,
+    };
     Situation::GivenUp {
         number,
-        stuck: number > trial.tries.saturating_mul(2),
+        stuck: number > trial.tries.saturating_mul(times),
     }
 }

@@ -60,6 +60,10 @@ fn situations() {
         boot_id: boot_id.into(),
         ..trial()
     };
+    let gone = |reached| {
+        let failed = failed.clone();
+        Some(Trial { reached, ..failed })
+    };
     let given_up = |number, stuck| Situation::GivenUp { number, stuck };
     let waiting = |uncounted| Situation::Waiting { uncounted };
     for (booted, order, counter, trial, expected) in [
@@ -152,9 +156,15 @@ fn situations() {
             new,
             &["old", "new"],
             Some((0, 3)),
-            Some(failed),
+            Some(failed.clone()),
             given_up(4, false),
         ),
+        // Going back was carried out again and again, or was cut short.
+        (new, &["old", "new"], None, gone(5), given_up(6, false)),
+        (new, &["old", "new"], None, gone(6), given_up(7, true)),
+        (new, &both, None, gone(6), given_up(7, false)),
+        (new, &both, None, gone(14), given_up(15, false)),
+        (new, &both, None, gone(15), given_up(16, true)),
     ] {
         let facts = facts(booted, order, counter, trial);
         assert_eq!(assess(&facts), expected, "{facts:?}");
