@@ -7,7 +7,7 @@
 use std::collections::BTreeMap;
 use std::io::{self, Write};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use crc::{CRC_64_GO_ISO, Crc, Digest as CrcDigest, Table};
@@ -67,9 +67,14 @@ impl<W: Write> ChunkedWriter<W> {
         })
     }
 
-    /// Ends the layer; what was written to goes out, and what the layer's descriptor must say.
+    /// Ends the layer; what was written to goes out, and what the layer's descriptor must say. A
+    /// stream that ended within a file is an error: its frame has no end.
     pub fn finish(mut self) -> Result<(W, BTreeMap<String, String>)> {
         let state = &mut self.state;
+        ensure!(
+            state.file.is_none(),
+            "the layer ends within a file; make it again from its source"
+        );
         state.segment().context("Writing the end of the layer")?;
         let split = self.state.split.finish()?;
         let end = format!("],\"tarSplitDigest\":\"{}\"}}", Digest::of(&split.data));
@@ -126,7 +131,7 @@ impl<W: Write> State<W> {
             }
             Piece::Entry(entry) => {
                 self.segment()?;
-                if entry.size() > 0 {
+                if entry.size > 0 {
                     self.file = Some(File {
                         hash: Sha256::new(),
                         crc: CRC.digest(),
@@ -173,7 +178,7 @@ impl<W: Write> State<W> {
             listed["digest"] = digest.to_string().into();
             listed["offset"] = file.offset.into();
             listed["endOffset"] = self.frames.position.into();
-            split["size"] = entry.size().into();
+            split["size"] = entry.size.into();
             split["payload"] = STANDARD.encode(file.crc.finalize().to_be_bytes()).into();
         }
         self.split_entry(split)?;
@@ -202,8 +207,8 @@ fn described(entry: &TarEntry) -> io::Result<Value> {
     if !entry.link.is_empty() {
         listed["linkName"] = entry.link.clone().into();
     }
-    if entry.size() > 0 {
-        listed["size"] = entry.size().into();
+    if entry.size > 0 {
+        listed["size"] = entry.size.into();
     }
     if !entry.xattrs.is_empty() {
         let xattrs = entry.xattrs.iter();

@@ -7,8 +7,9 @@ use std::io;
 use tar::{EntryType, Header, PaxExtensions};
 
 const BLOCK: usize = 512;
-/// Most bytes of a long name, and of the extended attributes of a file.
+/// Most bytes of a long name.
 const MAX_NAME: u64 = 64 << 10;
+/// Most bytes of a file's extended attributes.
 const MAX_XATTRS: u64 = 1 << 20;
 const XATTR: &str = "SCHILY.xattr.";
 
@@ -23,16 +24,8 @@ pub struct TarEntry {
     pub link: String,
     /// Extended attributes.
     pub xattrs: Vec<(String, Vec<u8>)>,
-}
-
-impl TarEntry {
     /// Bytes of content that follow; only regular files have some.
-    pub fn size(&self) -> u64 {
-        match self.header.entry_type() {
-            EntryType::Regular => self.header.size().unwrap_or(0),
-            _ => 0,
-        }
-    }
+    pub size: u64,
 }
 
 /// A part of a stream.
@@ -149,7 +142,7 @@ impl TarParts {
                     "a name or attribute in the layer is too long",
                 ));
             }
-            return Ok(State::Name(kind, size, padding(size)));
+            return Ok(State::Name(kind, size, padding(size)?));
         }
         let field = |long: Option<Vec<u8>>, short: Option<Vec<u8>>| {
             String::from_utf8_lossy(&long.or(short).unwrap_or_default()).into_owned()
@@ -162,17 +155,20 @@ impl TarParts {
             ),
             link: field(self.long_link.take(), link),
             xattrs: std::mem::take(&mut self.xattrs),
+            size: match kind {
+                EntryType::Regular => header.size()?,
+                _ => 0,
+            },
             header,
         };
+        let padding = padding(entry.size)?;
         each(Piece::Entry(&entry))?;
-        let size = entry.size();
-        match size {
-            0 => {
-                each(Piece::End(&entry))?;
-                Ok(State::Header)
-            }
-            size => Ok(State::Content(Box::new(entry), size, padding(size))),
+        if entry.size == 0 {
+            each(Piece::End(&entry))?;
+            return Ok(State::Header);
         }
+        let size = entry.size;
+        Ok(State::Content(Box::new(entry), size, padding))
     }
 
     fn name(&mut self, kind: EntryType, padding: u64) -> io::Result<State> {
@@ -207,8 +203,10 @@ fn shorter(left: u64, length: usize) -> usize {
     usize::try_from(left).map_or(length, |left| left.min(length))
 }
 
-fn padding(size: u64) -> u64 {
-    size.next_multiple_of(BLOCK as u64) - size
+fn padding(size: u64) -> io::Result<u64> {
+    let end = size.checked_next_multiple_of(BLOCK as u64);
+    let end = end.ok_or_else(|| io::Error::other("a file in the layer has no possible size"))?;
+    Ok(end - size)
 }
 
 fn padded(padding: u64) -> State {
