@@ -69,12 +69,12 @@ pub fn check(target: &Target, root: &Root<'_>) -> Result<()> {
 
 /// Refuses where a program is missing that writes to the disk, or what XFS needs besides.
 fn check_means(target: &Target, root: &Root<'_>) -> Result<()> {
-    let programs = match root.kind {
-        RootFs::Ext4 => ["mke2fs", "debugfs"],
-        RootFs::Btrfs => ["mkfs.btrfs", PARTITIONER],
-        RootFs::Xfs => ["mkfs.xfs", PARTITIONER],
+    let programs: &[&str] = match root.kind {
+        RootFs::Ext4 => &["mke2fs", "debugfs", PARTITIONER],
+        RootFs::Btrfs => &["mkfs.btrfs", PARTITIONER],
+        RootFs::Xfs => &["mkfs.xfs", PARTITIONER],
     };
-    for program in programs.into_iter().chain([PARTITIONER]) {
+    for &program in programs {
         if !is_installed(program) {
             let program = program.into();
             return Err(ToolMissing { program }.into());

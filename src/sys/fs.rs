@@ -5,7 +5,7 @@ use std::ffi::OsStr;
 use std::fs::File;
 use std::hash::{BuildHasher, RandomState};
 use std::io::{self, Read, Write as _};
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd as _, OwnedFd};
 use std::path::Path;
 
 use rustix::fs::{
@@ -91,6 +91,12 @@ pub fn unnamed(dir: impl AsFd) -> io::Result<File> {
     Ok(file.into())
 }
 
+/// Gives a file without a name one in a directory.
+pub fn give_name(file: impl AsFd, dir: impl AsFd, name: &str) -> Result<(), Errno> {
+    let own = format!("/proc/self/fd/{}", file.as_fd().as_raw_fd());
+    rustix::fs::linkat(CWD, own.as_str(), dir, name, AtFlags::SYMLINK_FOLLOW)
+}
+
 /// Reads a regular file whole; `None` when it does not exist, an error above `limit` bytes.
 pub fn read_optional(at: impl AsFd, name: &str, limit: u64) -> io::Result<Option<Vec<u8>>> {
     let Some(file) = open_optional(at, name)? else {
@@ -103,6 +109,13 @@ pub fn read_optional(at: impl AsFd, name: &str, limit: u64) -> io::Result<Option
         return Err(io::Error::new(io::ErrorKind::InvalidData, text));
     }
     Ok(Some(data))
+}
+
+/// Reads what a user named, which may be a pipe, whole; `None` above `limit` bytes.
+pub fn read_limited(path: &Path, limit: u64) -> io::Result<Option<Vec<u8>>> {
+    let mut data = Vec::new();
+    File::open(path)?.take(limit + 1).read_to_end(&mut data)?;
+    Ok((data.len() as u64 <= limit).then_some(data))
 }
 
 /// Removes `name` and everything below it; no error when it is not there. Links are not followed.

@@ -35,6 +35,29 @@ fn tree(repo: &str) -> String {
     run("ostree", &["ls", "-R", "-C", "-X", "--repo", repo, REF])
 }
 
+/// flatpak makes an image.
+fn bundle(repo: &str, layout: &str) {
+    let words = ["build-bundle", "--oci", repo, layout];
+    run(
+        "flatpak",
+        &[&words[..], &["org.example.App", "stable"]].concat(),
+    );
+}
+
+/// Bowline makes an image.
+fn wrap(scene: &Scene, repo: &str, image: &str, more: &[&str]) {
+    let words = [
+        "container",
+        "encapsulate",
+        "--flatpak",
+        "--repo",
+        repo,
+        REF,
+        image,
+    ];
+    scene.ok(&[&words[..], more].concat());
+}
+
 /// Bowline takes the commit out of an image; the repository goes out.
 fn taken(scene: &Scene, image: &str, name: &str) -> String {
     let repo = scene.taken(image, name, REF);
@@ -51,16 +74,7 @@ fn what_bowline_writes_flatpak_imports() {
     let (apps, commit) = app(&scene);
     for compression in ["gzip", "none"] {
         let (image, repo) = (scene.image(compression), format!("theirs-{compression}"));
-        let args = [
-            "container",
-            "encapsulate",
-            "--flatpak",
-            "--repo",
-            &apps,
-            REF,
-            &image,
-        ];
-        scene.ok(&[&args[..], &["--compression", compression]].concat());
+        wrap(&scene, &apps, &image, &["--compression", compression]);
         let ours = taken(&scene, &image, &format!("ours-{compression}"));
         assert_eq!(rev(&ours), commit);
         let theirs = scene.repo(&repo);
@@ -93,17 +107,7 @@ fn what_flatpak_writes_gives_the_commit_that_went_in() {
     let scene = Scene::new();
     let (apps, commit) = app(&scene);
     let layout = scene.text("bundle");
-    run(
-        "flatpak",
-        &[
-            "build-bundle",
-            "--oci",
-            &apps,
-            &layout,
-            "org.example.App",
-            "stable",
-        ],
-    );
+    bundle(&apps, &layout);
     let repo = taken(&scene, &format!("oci:{layout}"), "ours");
     assert_eq!(rev(&repo), commit);
     assert_eq!(tree(&repo), tree(&apps));
@@ -132,25 +136,9 @@ fn a_commit_with_all_that_flatpak_can_say_comes_back() {
     run("flatpak", &[&args[..], &[&apps, &dir, "stable"]].concat());
     let commit = rev(&apps);
     assert_ne!(commit, first);
-    let bundle = [
-        "build-bundle",
-        "--oci",
-        &apps,
-        &layout,
-        "org.example.App",
-        "stable",
-    ];
-    run("flatpak", &bundle);
+    bundle(&apps, &layout);
     let ours = scene.image("ours");
-    scene.ok(&[
-        "container",
-        "encapsulate",
-        "--flatpak",
-        "--repo",
-        &apps,
-        REF,
-        &ours,
-    ]);
+    wrap(&scene, &apps, &ours, &[]);
     for (image, repo) in [(format!("oci:{layout}"), "theirs"), (ours, "own")] {
         assert_eq!(rev(&taken(&scene, &image, repo)), commit);
     }

@@ -2,8 +2,6 @@
 //! printed. Decides nothing about what is in which layer.
 
 use std::collections::BTreeMap;
-use std::fs::File;
-use std::io::{self, Read as _};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -19,6 +17,7 @@ use crate::cli::{Context, Outcome, UsageError, image, reference};
 use crate::image::{Digest, ImageReference};
 use crate::repo::{CommitFacts, Repo};
 use crate::sign::{self, Signing};
+use crate::sys::fs as sysfs;
 use crate::transport::push::{Destination, PushOptions};
 
 /// The longest file that says what an image is to be, in bytes.
@@ -152,16 +151,6 @@ fn read(path: &Path) -> Result<Vec<u8>, UsageError> {
     let bad = |why: &dyn std::fmt::Display| {
         UsageError::new(format!("{} cannot be read: {why}", path.display()))
     };
-    let text = || -> io::Result<Vec<u8>> {
-        let mut text = Vec::new();
-        File::open(path)?
-            .take(MAX_FILE + 1)
-            .read_to_end(&mut text)?;
-        Ok(text)
-    };
-    let text = text().map_err(|error| bad(&error))?;
-    match text.len() as u64 > MAX_FILE {
-        true => Err(bad(&"it is too large")),
-        false => Ok(text),
-    }
+    let text = sysfs::read_limited(path, MAX_FILE).map_err(|error| bad(&error))?;
+    text.ok_or_else(|| bad(&"it is too large"))
 }

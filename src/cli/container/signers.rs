@@ -1,8 +1,6 @@
 //! From options to who signs: names of files with keys and passphrases come in, a signer goes out. Never
 //! prints a key.
 
-use std::fs::File;
-use std::io::{self, Read as _};
 use std::path::Path;
 
 use anyhow::Result;
@@ -12,6 +10,7 @@ use crate::cli::{Context, UsageError};
 use crate::image::Digest;
 use crate::repo::{CommitKey, Repo};
 use crate::sign::{self, GpgKey, KeyError, PrivateKey, Signed, Signer, Signing};
+use crate::sys::fs as sysfs;
 
 /// The longest file with a key or a passphrase, in bytes.
 const MAX_FILE: u64 = 64 << 10;
@@ -99,18 +98,9 @@ pub(super) fn read(file: &Path) -> Result<String, UsageError> {
     let bad = |why: &dyn std::fmt::Display| {
         UsageError::new(format!("{} cannot be used: {why}", file.display()))
     };
-    let text = || -> io::Result<String> {
-        let mut text = String::new();
-        File::open(file)?
-            .take(MAX_FILE + 1)
-            .read_to_string(&mut text)?;
-        Ok(text)
-    };
-    let text = text().map_err(|error| bad(&error))?;
-    match text.len() as u64 > MAX_FILE {
-        true => Err(bad(&"it is too large for a key or a passphrase")),
-        false => Ok(text),
-    }
+    let text = sysfs::read_limited(file, MAX_FILE).map_err(|error| bad(&error))?;
+    let text = text.ok_or_else(|| bad(&"it is too large for a key or a passphrase"))?;
+    String::from_utf8(text).map_err(|_| bad(&"stream did not contain valid UTF-8"))
 }
 
 fn unusable(file: &Path, error: &KeyError) -> UsageError {

@@ -87,9 +87,12 @@ async fn judge(
         (Err(denied), _) => found.verdict = Err(denied),
         (Ok(verdict), None) => found.verdict = Ok(verdict.to_string()),
         (Ok(verdict), Some(repo)) => {
-            found.verdict = Ok(verdict.to_string());
+            let words = verdict.to_string();
             let accepted = Accepted::new(image, resolved, verdict, &rules);
-            found.add(inside(&repo, &*source, &accepted, context).await?);
+            match inside(&repo, &*source, &accepted, context).await? {
+                Some(commit) => found.add(&words, commit),
+                None => found.verdict = Ok(words),
+            }
         }
     }
     Ok(found)
@@ -126,20 +129,13 @@ async fn inside(
 }
 
 impl Found {
-    /// Adds what was found out about the commit inside.
-    fn add(&mut self, commit: Option<CommitJudgement>) {
-        let Some(commit) = commit else {
-            return;
-        };
+    /// Adds what was found out about the commit inside an image that is accepted with these words.
+    fn add(&mut self, words: &str, commit: CommitJudgement) {
         self.steps.extend(commit.steps);
-        match (&mut self.verdict, commit.verdict) {
-            (Ok(words), Ok(by)) => {
-                let by: Vec<_> = by.iter().map(VerifiedBy::to_string).collect();
-                *words = format!("{words}; {}", by.join("; "));
-            }
-            (verdict, Err(denied)) => *verdict = Err(denied),
-            (Err(_), Ok(_)) => {}
-        }
+        self.verdict = commit.verdict.map(|by| {
+            let by: Vec<_> = by.iter().map(VerifiedBy::to_string).collect();
+            format!("{words}; {}", by.join("; "))
+        });
     }
 }
 

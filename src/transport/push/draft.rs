@@ -2,14 +2,13 @@
 //! its name. Dropped before that, it is gone.
 
 use std::fs::File;
-use std::os::fd::AsRawFd as _;
-use std::path::Path;
 
 use cap_std_ext::cap_std::fs::Dir;
-use rustix::fs::{AtFlags, CWD, Mode, OFlags};
+use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 
 use super::file::sync_names;
+use crate::sys::fs as sysfs;
 
 /// Mode of an archive: it is no secret.
 const MODE: u32 = 0o644;
@@ -48,9 +47,7 @@ impl Draft {
     pub(super) fn publish(&mut self, name: &str) -> std::io::Result<()> {
         if self.passing.is_none() {
             let passing = passing_name();
-            let own = format!("/proc/self/fd/{}", self.file.as_raw_fd());
-            let flags = AtFlags::SYMLINK_FOLLOW;
-            rustix::fs::linkat(CWD, Path::new(&own), &self.dir, &*passing, flags)?;
+            sysfs::give_name(&self.file, &self.dir, &passing)?;
             self.passing = Some(passing);
         }
         if let Some(passing) = &self.passing {

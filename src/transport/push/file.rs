@@ -3,7 +3,7 @@
 
 use std::fs::File;
 use std::io::Write as _;
-use std::os::fd::{AsRawFd as _, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::path::Path;
 
@@ -11,7 +11,7 @@ use cap_std_ext::cap_std::ambient_authority;
 use cap_std_ext::cap_std::fs::{Dir, Permissions};
 use cap_std_ext::cap_tempfile::TempFile;
 use futures_util::TryStreamExt;
-use rustix::fs::{AtFlags, CWD, Mode, OFlags};
+use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 
 use super::{Check, Content, chunks};
@@ -87,8 +87,7 @@ fn adopt(dir: &Dir, name: &str, file: &File) -> std::io::Result<bool> {
     }
     file.set_permissions(std::fs::Permissions::from_mode(MODE))?;
     file.sync_data()?;
-    let own = format!("/proc/self/fd/{}", file.as_raw_fd());
-    match rustix::fs::linkat(CWD, own.as_str(), dir, name, AtFlags::SYMLINK_FOLLOW) {
+    match sysfs::give_name(file, dir, name) {
         Ok(()) => Ok(true),
         Err(Errno::XDEV | Errno::NOENT | Errno::EXIST | Errno::PERM | Errno::OPNOTSUPP) => {
             Ok(false)
