@@ -23,5 +23,5 @@ pub use plan::{
 pub use plan_esp::EspRoom;
 pub use plan_kargs::{KargsDecision, KargsWish, kargs_base, plan_kargs};
 pub use rollback::{RollbackPlan, plan_rollback, roll_back};
-pub use stage::{carry_out, next_kargs, set_kargs, snapshot};
+pub use stage::{carry_out, finish, next_kargs, set_kargs, snapshot};
 pub use trial::prepare_trial;

@@ -1,6 +1,8 @@
 //! Carries a deployment plan out. Reads the facts that the planner needs, then calls libostree in
 //! an order in which every interruption leaves the old boot entries or the new ones.
 
+use std::path::Path;
+
 use anyhow::Result;
 
 use super::{
@@ -78,25 +80,37 @@ fn esp_room(sysroot: &Sysroot, setup: &BootSetup) -> Result<Option<EspRoom>> {
 /// libostree removes kernels when it stages, so the mirror on the ESP is put right before. What is
 /// finished at once is taken for good: it boots on no host that could judge it.
 pub fn carry_out(sysroot: &LockedSysroot, plan: &DeployPlan) -> Result<DeploymentId> {
+    match plan.method {
+        Method::Stage => {
+            sysroot.ensure_stateroot(&plan.stateroot)?;
+            bootloader::catch_up(sysroot)?;
+            sysroot.stage(&new(plan))
+        }
+        Method::Finish => finish(sysroot, plan, &|_| Ok(())),
+    }
+}
+
+/// Makes the planned deployment at once. `complete` may add to its directory before anything can
+/// boot it.
+pub fn finish(
+    sysroot: &LockedSysroot,
+    plan: &DeployPlan,
+    complete: &dyn Fn(&Path) -> Result<()>,
+) -> Result<DeploymentId> {
     sysroot.ensure_stateroot(&plan.stateroot)?;
-    let new = NewDeployment {
+    let id = sysroot.deploy(&new(plan), plan.retain, complete)?;
+    let setup = BootSetup::read(sysroot.path())?;
+    boot::settle(sysroot.path(), &setup, Counting::Off)?;
+    Ok(id)
+}
+
+fn new(plan: &DeployPlan) -> NewDeployment<'_> {
+    NewDeployment {
         stateroot: &plan.stateroot,
         commit: &plan.commit,
         origin: &plan.origin,
         merge_from: plan.merge_from.as_ref(),
         kargs: &plan.kargs,
-    };
-    match plan.method {
-        Method::Stage => {
-            bootloader::catch_up(sysroot)?;
-            sysroot.stage(&new)
-        }
-        Method::Finish => {
-            let id = sysroot.deploy(&new, plan.retain)?;
-            let setup = BootSetup::read(sysroot.path())?;
-            boot::settle(sysroot.path(), &setup, Counting::Off)?;
-            Ok(id)
-        }
     }
 }
 

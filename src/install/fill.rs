@@ -9,7 +9,7 @@ use anyhow::{Context as _, Result};
 use fn_error_context::context;
 
 use super::request::Wanted;
-use super::{InstallError, bootupd, choice};
+use super::{InstallError, bootupd, choice, fstab, keys};
 use crate::boot::{BootSetup, Bootloader};
 use crate::config::InstallConfig;
 use crate::deploy::{self, Decision, Wish};
@@ -127,18 +127,28 @@ pub fn config(
     Ok(config)
 }
 
-/// Deploys the fetched image; it follows what the request says. `root` are the kernel arguments that
-/// lead to the root file system, `loader` is what will boot it. Where `esp` names a directory, kernel
-/// and boot entry are mirrored to it for systemd-boot.
+/// How a deployment is to boot.
+#[derive(Debug)]
+pub struct Boot<'a> {
+    /// Kernel arguments that lead to the root file system.
+    pub root: &'a [String],
+    /// What will boot it.
+    pub loader: Bootloader,
+    /// Directory to which kernel and boot entry are mirrored for systemd-boot.
+    pub esp: Option<&'a Path>,
+    /// A line for its `/etc/fstab`.
+    pub fstab: Option<&'a str>,
+}
+
+/// Deploys the fetched image; it follows what the request says. All that belongs to the machine is in
+/// its `/etc` before anything can boot it.
 #[context("Deploying {}", wanted.image.imgref)]
 pub fn deploy(
     sysroot: &LockedSysroot,
     wanted: &Wanted,
     fetched: &Fetched,
     config: &InstallConfig,
-    root: &[String],
-    loader: Bootloader,
-    esp: Option<&Path>,
+    boot: &Boot<'_>,
 ) -> Result<Deployed> {
     wanted.progress.event(Event::Phase(Phase::Deploy));
     let mut settings = REPO_CONFIG.to_vec();
@@ -146,7 +156,7 @@ pub fn deploy(
         settings.push(("bls-append-except-default", appended));
     }
     sysroot.configure(&settings)?;
-    while_deploying(esp).write(sysroot.path())?;
+    while_deploying(boot.esp).write(sysroot.path())?;
     let wish = Wish {
         image: wanted.image.clone(),
         commit: fetched.record.commit.clone(),
@@ -154,11 +164,11 @@ pub fn deploy(
         retain: false,
         explicit: true,
         arch: wanted.arch.clone(),
-        kargs: choice::edits(root, config, wanted)?,
+        kargs: choice::edits(boot.root, config, wanted)?,
     };
     let tree = sysroot.tree_facts(&fetched.record.commit)?;
     let mut host = deploy::snapshot(sysroot)?;
-    host.bootloader = judge(loader, sysroot, fetched)?;
+    host.bootloader = judge(boot.loader, sysroot, fetched)?;
     let plan = deploy::plan(&host, &wish, &tree)?;
     let Decision::Deploy(mut plan) = plan else {
         let taken = format!("{} has deployments already", sysroot.path().display());
@@ -166,7 +176,7 @@ pub fn deploy(
     };
     plan.origin = plan.origin.following(&wanted.target_image);
     plan.origin.set_vouched(&fetched.vouched);
-    let id = deploy::carry_out(sysroot, &plan)?;
+    let id = deploy::finish(sysroot, &plan, &|tree| local_etc(tree, wanted, boot.fstab))?;
     // Also names the refs that hold the deployment's commit.
     sysroot.clean_deployments()?;
     // Where the system looks for it when it asks what is new.
@@ -177,6 +187,17 @@ pub fn deploy(
         kargs: plan.kargs,
         id,
     })
+}
+
+/// Adds to a deployment's `/etc` what belongs to the machine.
+fn local_etc(tree: &Path, wanted: &Wanted, mount: Option<&str>) -> Result<()> {
+    if let Some(keys) = &wanted.root_keys {
+        keys::write(tree, keys)?;
+    }
+    match mount {
+        Some(line) => fstab::add(tree, line),
+        None => Ok(()),
+    }
 }
 
 /// The boot loader whose rules boot entries must follow: what our GRUB cannot read is refused before

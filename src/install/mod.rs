@@ -8,7 +8,7 @@
 //! configuration     how an image wants to be installed, without installing it
 //! choice partition  what there will be: pure
 //! target scratch    the disk; the directory where the system is put together
-//! fill              fetch and deploy
+//! fill fstab keys   fetch and deploy; what belongs to the machine
 //! site takeover     a mounted root: what belongs to it, what is in it
 //! loader grub embed boot loader files and boot code
 //! format esp table  file systems and partition table, written without mounting
@@ -24,6 +24,7 @@ mod esp;
 mod fill;
 mod firmware;
 mod format;
+mod fstab;
 mod grub;
 mod keys;
 mod loader;

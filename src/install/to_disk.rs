@@ -24,7 +24,7 @@ use super::partition::{PartitionPlan, Role};
 use super::request::{DiskRequest, Installed};
 use super::table::{self, Ids};
 use super::{
-    InstallError, Scratch, Target, bootupd, bootupd_disk, esp, firmware, format, grub, keys, loader,
+    InstallError, Scratch, Target, bootupd, bootupd_disk, esp, firmware, format, grub, loader,
 };
 use crate::boot::{BootSetup, Bootloader};
 use crate::config::InstallConfig;
@@ -55,13 +55,14 @@ pub async fn to_disk(request: &DiskRequest) -> Result<Installed> {
     let root = choice::root_kargs(&format!("UUID={}", disk.uuid), &config, boots.loader);
     let esp = scratch.join("esp");
     fs::create_dir(&esp)?;
-    let mirror = (boots.loader == Bootloader::SystemdBoot).then_some(&*esp);
-    let loader = boots.loader;
-    let deployed = fill::deploy(&sysroot, wanted, &fetched, &config, &root, loader, mirror);
+    let boot = fill::Boot {
+        root: &root,
+        loader: boots.loader,
+        esp: (boots.loader == Bootloader::SystemdBoot).then_some(&*esp),
+        fstab: None,
+    };
+    let deployed = fill::deploy(&sysroot, wanted, &fetched, &config, &boot);
     let deployed = deployed.map_err(|error| scratch.blame(error))?;
-    if let Some(root_keys) = &wanted.root_keys {
-        keys::write(&deployed.tree, root_keys)?;
-    }
     let by_bootupd = boots.loader == Bootloader::Grub && bootupd::is_in(&deployed.tree);
     let embedding = match by_bootupd {
         true => {

@@ -11,13 +11,12 @@
 //! goes on.
 
 use std::fs::{self, File, OpenOptions};
-use std::io::{Read as _, Write as _};
+use std::io::Write as _;
 use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result};
 use fn_error_context::context;
-use rustix::fs::OFlags;
 use tokio::task::yield_now;
 
 use super::bootupd::{self, Bootupd};
@@ -26,7 +25,7 @@ use super::embed::{BiosPlace, Embedding};
 use super::fill::{self, Deployed};
 use super::request::{Installed, MountedRequest};
 use super::site::{MountedRoot, Volume};
-use super::{InstallError, check_root, firmware, grub, keys, loader, place, takeover};
+use super::{InstallError, check_root, firmware, grub, loader, place, takeover};
 use crate::boot::{BootSetup, Bootloader};
 use crate::config::InstallConfig;
 use crate::progress::{Event, Phase};
@@ -62,15 +61,17 @@ pub async fn to_mounted(request: &MountedRequest) -> Result<Installed> {
         .esp
         .as_ref()
         .filter(|_| boots.loader == Bootloader::SystemdBoot);
-    let mirror = esp.map(|esp| esp.path.as_path());
-    let loader = boots.loader;
-    let deployed = fill::deploy(&sysroot, wanted, &fetched, &config, &root, loader, mirror)?;
-    if let Some(root_keys) = &wanted.root_keys {
-        keys::write(&deployed.tree, root_keys)?;
-    }
-    if let Some(boot) = &site.boot {
-        mount_boot(&deployed.tree, boot, &config)?;
-    }
+    let mount = site
+        .boot
+        .as_ref()
+        .and_then(|boot| mount_boot(boot, &config));
+    let boot = fill::Boot {
+        root: &root,
+        loader: boots.loader,
+        esp: esp.map(|esp| esp.path.as_path()),
+        fstab: mount.as_deref(),
+    };
+    let deployed = fill::deploy(&sysroot, wanted, &fetched, &config, &boot)?;
     yield_now().await;
 
     wanted.progress.event(Event::Phase(Phase::Install));
@@ -96,28 +97,14 @@ fn sync(site: &MountedRoot) -> Result<()> {
     Ok(())
 }
 
-/// A file system of its own for `/boot` is mounted there by the system.
-#[context("Adding /boot to etc/fstab")]
-fn mount_boot(tree: &Path, boot: &Volume, config: &InstallConfig) -> Result<()> {
+/// A file system of its own for `/boot` is mounted there by the system: the line of fstab(5).
+fn mount_boot(boot: &Volume, config: &InstallConfig) -> Option<String> {
     let spec = match &config.boot_mount_spec {
-        Some(spec) if spec.is_empty() => return Ok(()),
+        Some(spec) if spec.is_empty() => return None,
         Some(spec) => spec.clone(),
         None => format!("UUID={}", boot.uuid),
     };
-    let line = format!("{spec} /boot {} defaults 0 2\n", boot.kind.name());
-    append_line(tree, "etc/fstab", &line)
-}
-
-/// Adds a line to a file of the tree. The image may have a link there, which leads nowhere else.
-fn append_line(tree: &Path, path: &str, line: &str) -> Result<()> {
-    let mut file = sys::fs::open_within(tree, path, OFlags::APPEND, 0o644)?;
-    let mut old = Vec::new();
-    file.read_to_end(&mut old)?;
-    let gap = match old.last() {
-        None | Some(b'\n') => "",
-        Some(_) => "\n",
-    };
-    Ok(file.write_all(format!("{gap}{line}").as_bytes())?)
+    Some(format!("{spec} /boot {} defaults 0 2\n", boot.kind.name()))
 }
 
 /// Installs the boot loader; gives what the user should know about it.
@@ -249,29 +236,4 @@ fn write_synced(path: &Path, bytes: &[u8]) -> Result<()> {
     let mut file = File::create(path)?;
     file.write_all(bytes)?;
     Ok(file.sync_all()?)
-}
-
-#[cfg(test)]
-mod tests {
-    use std::os::unix::fs::symlink;
-
-    use super::*;
-
-    #[test]
-    fn a_line_is_added_inside_the_tree() {
-        let (tree, host) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
-        fs::create_dir(tree.path().join("etc")).unwrap();
-        let add = |line| append_line(tree.path(), "etc/fstab", line);
-        let read = |path: &str| fs::read_to_string(tree.path().join(path)).unwrap();
-        add("a\n").unwrap();
-        add("b").unwrap();
-        add("c\n").unwrap();
-        assert_eq!(read("etc/fstab"), "a\nb\nc\n");
-        fs::write(host.path().join("fstab"), "of the host\n").unwrap();
-        fs::remove_file(tree.path().join("etc/fstab")).unwrap();
-        let outside = host.path().join("fstab");
-        symlink(&outside, tree.path().join("etc/fstab")).unwrap();
-        add("d\n").unwrap_err();
-        assert_eq!(fs::read_to_string(outside).unwrap(), "of the host\n");
-    }
 }

@@ -3,6 +3,7 @@
 
 use std::fs;
 use std::ops::Deref;
+use std::path::Path;
 
 use anyhow::{Context as _, Result};
 use fn_error_context::context;
@@ -69,12 +70,18 @@ impl LockedSysroot {
     }
 
     /// Writes a finished deployment that boots next. Of the same stateroot only the booted, the
-    /// merged and pinned deployments stay, all of them with `retain`.
+    /// merged and pinned deployments stay, all of them with `retain`. `complete` may add to its
+    /// directory before anything can boot it.
     ///
     /// Interrupted, it leaves the old boot entries or the new ones, and perhaps directories that
     /// [`Self::clean_deployments`] removes.
     #[context("Deploying {}", new.commit)]
-    pub fn deploy(&self, new: &NewDeployment<'_>, retain: bool) -> Result<DeploymentId> {
+    pub fn deploy(
+        &self,
+        new: &NewDeployment<'_>,
+        retain: bool,
+        complete: &dyn Fn(&Path) -> Result<()>,
+    ) -> Result<DeploymentId> {
         let merge = self.merge_deployment(new)?;
         let kargs: Vec<&str> = new.kargs.iter().map(String::as_str).collect();
         let deployed = self.inner.deploy_tree(
@@ -86,6 +93,7 @@ impl LockedSysroot {
             NO_CANCEL,
         );
         let deployed = deployed.map_err(from_glib)?;
+        complete(&self.directory(&id_of(&deployed)))?;
         let flags = match retain {
             true => WriteFlags::NO_CLEAN | WriteFlags::RETAIN,
             false => WriteFlags::NO_CLEAN,
