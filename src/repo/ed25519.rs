@@ -123,6 +123,26 @@ mod tests {
         dictionary.end().normal_form().data().to_vec()
     }
 
+    /// A commit, and what is noted about it, by libostree 2022.7 built `--with-ed25519-libsodium`:
+    /// `ostree commit`, then `ostree sign --sign-type=ed25519` with the key of seed 1.
+    const COMMIT: &str = "b3N0cmVlLmxpbnV4AAAAADYuMQAAcw0Ab3N0cmVlLmJvb3RhYmxlAAEAYhAAAAAAb3N0cmVlLnJlZi1iaW5kaW5n\
+         AAAAAAAAeAACAGFzExcsT3N1YmplY3QAAAAAAAAAAAAAAAAAAAAE45aa/4UqMNwmi5xvJwECC9vWvvrMvOVwMBFM\
+         JqX/BkRqDvEbfMFn87YD5YXH7u62dfqkEtXsc/YpiOsLbFSIiFtaUlJS";
+    const NOTED: &str = "b3N0cmVlLnNpZ24uZWQyNTUxOQAAAAAAuAVFodXsklilOxoquF0IunmyabEJfq11Ks4Osbgbk2CE9ypAAP+lkPnG\
+         q9piu5+9F4ry3YBJyjk5cAI2WSzjAUAAYWF5FF4=";
+
+    #[test]
+    fn ostree_signs_with_the_same_bytes() {
+        let [commit, by_ostree] = [COMMIT, NOTED].map(|text| BASE64_STANDARD.decode(text).unwrap());
+        let (pair, public) = key(1);
+        let settings = Settings {
+            key: Some(public.clone()),
+            file: None,
+        };
+        assert_eq!(settings.verify(&commit, &by_ostree), Ok(public));
+        assert_eq!(noted(&[pair.sign(&commit).as_ref().to_vec()]), by_ostree);
+    }
+
     #[test]
     fn one_key_of_the_remote_is_enough() {
         let ((one, one_public), (two, two_public)) = (key(1), key(2));
