@@ -225,7 +225,7 @@ fn sign(error: &SignError) -> Verdict {
             "say what it will be called with --sign-identity host/name:tag",
         ),
         SignError::Full(_) => Verdict::hint(
-            Kind::Unexpected,
+            Kind::Space,
             "delete that tag or those files, and sign again",
         ),
         SignError::Gpg { .. } => Verdict::hint(

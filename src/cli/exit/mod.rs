@@ -108,7 +108,7 @@ pub enum Kind {
     Denied,
     /// Somebody else holds a lock.
     Busy,
-    /// The disk is full.
+    /// The disk is full, or a place for signatures.
     Space,
     /// This host or image cannot do that.
     Unsupported,

@@ -96,7 +96,7 @@ fn signatures_that_cannot_be_made() {
     for (error, code, says) in [
         (Error::from(E::Transport("oci")), 7, "`bowline image copy`"),
         (E::Identity.into(), 2, "--sign-identity"),
-        (E::Full("x.sig".into()).into(), 1, "delete that tag"),
+        (E::Full("x.sig".into()).into(), 6, "delete that tag"),
         (E::Gpg { key, said }.into(), 2, "--sign-passphrase-file"),
         (
             CommitSignError::Gpg {
