@@ -27,6 +27,8 @@ const COMMAND: Duration = Duration::from_secs(400);
 const SHUTDOWN: Duration = Duration::from_secs(300);
 /// For QEMU to open its sockets.
 const START: Duration = Duration::from_secs(30);
+/// For what outlives a power cut.
+const RELEASE: Duration = Duration::from_secs(30);
 
 /// For each question to a machine whose scenario failed.
 const FAREWELL: Duration = Duration::from_secs(30);
@@ -309,7 +311,21 @@ impl Vm {
     pub fn power_cut(&mut self) -> Result<()> {
         self.running()?;
         self.power_cut_if_on();
-        Ok(())
+        self.disk_released()
+    }
+
+    /// Waits until nobody holds the disk. QEMU starts a program for each connection to the registry, and
+    /// one that was just being started outlives it for a moment, with the lock.
+    fn disk_released(&self) -> Result<()> {
+        let disk = self.machine.disk.display().to_string();
+        let deadline = Instant::now() + RELEASE;
+        loop {
+            match tool::run("qemu-img", &["info", &disk]) {
+                Ok(_) => return Ok(()),
+                Err(error) if Instant::now() > deadline => return Err(error),
+                Err(_) => std::thread::sleep(Duration::from_millis(50)),
+            }
+        }
     }
 
     fn power_cut_if_on(&mut self) {

@@ -120,7 +120,13 @@ fn say_begun(
         Situation::OnTrial { number, tries, .. } => {
             context.say(&format!("This boot is try {number} of {tries}\n"))?;
         }
-        Situation::Waiting { .. } => {
+        // Of the shutdown that finished it, the rest was cut short.
+        Situation::Waiting { uncounted: true } => {
+            context.say(
+                "An update was finished, but the bootloader had not heard of it: it boots next\n",
+            )?;
+        }
+        Situation::Waiting { uncounted: false } => {
             context.say("An update is on trial, but another deployment was chosen to boot\n")?;
         }
         Situation::PassedOver { number, tries } => {
