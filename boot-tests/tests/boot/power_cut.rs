@@ -32,7 +32,7 @@ const PHASES: [&str; 4] = [
 const FINISH: &str = "systemctl stop ostree-finalize-staged.service";
 /// The same with all that stops around it.
 const SHUTDOWN: &str = "systemctl reboot; sleep 100";
-/// How many of the phases stage the update; one of the others finishes it.
+/// How many of the phases stage the update; then either of the others finishes it, `FINISH` first.
 const STAGING: usize = 2;
 /// The length of a phase that was not seen to end yet, to begin with.
 const GUESS: Duration = Duration::from_secs(8);
