@@ -3,7 +3,7 @@
 //! the disk boots. See <https://github.com/coreos/bootupd>.
 
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use anyhow::Result;
 use fn_error_context::context;
@@ -13,8 +13,9 @@ use crate::sys::tree::FileTree;
 
 /// What bootupd installs from, in the tree.
 const UPDATES: &str = "usr/lib/bootupd/updates";
-/// Where its program may be.
-const PROGRAMS: [&str; 2] = ["usr/bin/bootupctl", "usr/sbin/bootupctl"];
+/// Its program, and where that may be.
+const PROGRAM: &str = "bootupctl";
+const PROGRAM_DIRS: [&str; 2] = ["usr/bin", "usr/sbin"];
 
 /// What bootupd needs to know.
 #[derive(Debug)]
@@ -38,13 +39,8 @@ pub fn has_updates(tree: &dyn FileTree) -> io::Result<bool> {
 
 /// Whether a tree brings bootupd, and what it would install.
 pub fn is_in(tree: &Path) -> bool {
-    tree.join(UPDATES).is_dir() && program(tree).is_some()
-}
-
-fn program(tree: &Path) -> Option<PathBuf> {
-    let mut programs = PROGRAMS.iter().map(Path::new);
-    let found = programs.find(|path| tree.join(path).exists());
-    found.map(|path| Path::new("/").join(path))
+    let program = |dir: &str| tree.join(dir).join(PROGRAM).exists();
+    tree.join(UPDATES).is_dir() && PROGRAM_DIRS.into_iter().any(program)
 }
 
 impl Bootupd<'_> {
@@ -52,19 +48,23 @@ impl Bootupd<'_> {
     #[context("Installing the boot loader of the image with bootupd")]
     pub fn install(&self, namespace: &MountNamespace) -> Result<()> {
         let at = |name: &str| self.tree.join(name);
+        // It asks for the file system of `/`, which must be a mount point for that.
+        namespace.bind(self.tree, self.tree)?;
         namespace.mount("proc", Path::new("proc"), &at("proc"))?;
         for dir in ["dev", "sys"] {
             namespace.bind(&Path::new("/").join(dir), &at(dir))?;
         }
         namespace.mount("tmpfs", Path::new("tmpfs"), &at("run"))?;
-        // bootupd mounts the EFI system partition itself, and must not meet it here.
+        // Where bootupd mounts the EFI system partition: without it, it takes `/boot`.
         let boot = self.root.join("boot");
+        let mkdir = namespace.tool("mkdir").arg("--parents");
+        mkdir.arg(boot.join("efi")).run()?;
+        // It mounts the partition itself, and must not meet it here.
         let bind = namespace.tool("mount").arg("--bind").arg(boot);
         bind.arg(at("boot")).run()?;
         namespace.bind(self.root, &at("sysroot"))?;
-        let program = program(self.tree).unwrap_or_else(|| PROGRAMS[0].into());
         let call = |args: &[&str]| {
-            let chroot = namespace.tool("chroot").arg(self.tree).arg(&program);
+            let chroot = namespace.tool("chroot").arg(self.tree).arg(PROGRAM);
             chroot.args(["backend", "install"]).args(args)
         };
         let help = call(&["--help"]).output()?;
@@ -92,7 +92,8 @@ mod tests {
 
     use super::*;
 
-    /// A tree with a shell and a bootupctl that writes down how it was called.
+    /// A tree with a shell and a bootupctl that writes down how it was called, and whether it has what
+    /// the real one needs: the file system of `/`, and a place for the EFI system partition.
     fn tree(help: &str) -> tempfile::TempDir {
         let dir = tempfile::tempdir().unwrap();
         let at = |path: &str| dir.path().join(path);
@@ -103,7 +104,8 @@ mod tests {
         }
         let script = format!(
             "#!/bin/sh\nif [ \"$3\" = --help ]; then echo '{help}'; exit; fi\n\
-             test -e /dev/null && test -d /sys/class && test -e /proc/self && test -e /sysroot/mark\n\
+             test -e /dev/null && test -d /sys/class && test -e /proc/self && \
+             test -e /sysroot/mark && findmnt / >/dev/null && test -d /boot/efi && ! mountpoint -q /boot/efi\n\
              echo \"$?: $*\" >/boot/called\n"
         );
         fs::write(at("usr/bin/bootupctl"), script).unwrap();
@@ -140,10 +142,12 @@ mod tests {
             ),
         ] {
             let tree = tree(help);
-            let root = tempfile::tempdir().unwrap();
-            fs::create_dir(root.path().join("boot")).unwrap();
-            fs::write(root.path().join("mark"), "").unwrap();
+            let (disk, root) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+            fs::create_dir(disk.path().join("boot")).unwrap();
+            fs::write(disk.path().join("mark"), "").unwrap();
             let namespace = MountNamespace::new().unwrap();
+            // Nobody outside sees what is mounted.
+            namespace.bind(disk.path(), root.path()).unwrap();
             // The shell and its libraries are the host's.
             for dir in ["usr/bin", "usr/lib", "usr/lib64"] {
                 let overlay = namespace
@@ -161,7 +165,7 @@ mod tests {
                 skip_uuid,
             };
             bootupd.install(&namespace).unwrap();
-            let written = fs::read_to_string(root.path().join("boot/called")).unwrap();
+            let written = fs::read_to_string(disk.path().join("boot/called")).unwrap();
             assert_eq!(written, called);
         }
         assert!(!is_in(Path::new("/nonexistent")));
