@@ -49,7 +49,7 @@ packages() {
 	test)
 		echo systemd ostree skopeo gnupg python3 umoci buildah netavark flatpak attr openssl apache2-utils zstd libzstd-dev libssl-dev shellcheck strace \
 			e2fsprogs btrfs-progs xfsprogs dosfstools mtools fdisk grub-common grub-pc-bin grub-efi-amd64-bin systemd-boot-efi ;;
-	boot-test) echo qemu-system-x86 qemu-utils seabios ovmf skopeo buildah netavark ostree dosfstools mtools e2fsprogs fdisk ;;
+	boot-test) echo qemu-system-x86 qemu-utils seabios ovmf skopeo buildah netavark ostree dosfstools mtools e2fsprogs fdisk openssl ;;
 	bench) echo ostree skopeo podman buildah netavark mmdebstrap zstd e2fsprogs iproute2 libzstd-dev libssl-dev ;;
 	esac
 }

@@ -120,12 +120,29 @@ pub(crate) fn machine(flavour: Flavour, story: &Story, registry: &Registry) -> R
     Ok(Machine {
         firmware: flavour.firmware(),
         disk: directory.join("disk.qcow2"),
+        second: None,
         variables: directory.join("variables.qcow2"),
         cache: Cache::Careless,
         registry_port: registry.port(),
         clock: None,
         kernel: None,
     })
+}
+
+/// Gives a machine a second disk, on which there is nothing.
+pub fn add_blank(machine: &mut Machine) -> Result<()> {
+    let second = machine.disk.with_file_name("second.qcow2");
+    let (path, size) = (second.display().to_string(), DISK_BYTES.to_string());
+    tool::run("qemu-img", &["create", "-q", "-f", "qcow2", &path, &size])?;
+    machine.second = Some(second);
+    Ok(())
+}
+
+/// Takes the first disk out of a machine; the second takes its place.
+pub fn take_first_out(machine: &mut Machine) -> Result<()> {
+    let second = machine.second.take().context("There is one disk")?;
+    let first = std::mem::replace(&mut machine.disk, second);
+    Ok(fs::remove_file(first)?)
 }
 
 fn create_overlay(base: &Path, machine: &Machine) -> Result<()> {

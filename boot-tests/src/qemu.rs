@@ -58,6 +58,8 @@ pub struct Machine {
     pub firmware: Firmware,
     /// The disk with the system.
     pub disk: PathBuf,
+    /// Another disk, which nothing boots from.
+    pub second: Option<PathBuf>,
     /// The variables of OVMF; unused with SeaBIOS.
     pub variables: PathBuf,
     /// Whether flushes count.
@@ -103,18 +105,14 @@ pub fn arguments(
     if machine.firmware == Firmware::Uefi {
         all.extend(ovmf(&machine.variables)?);
     }
-    let cache = match machine.cache {
-        Cache::Careless => "unsafe",
-        Cache::Honest => "none",
-    };
-    let disk = machine.disk.display();
-    all.extend(words("-drive"));
-    all.push(format!(
-        "if=none,id=disk,file={disk},format=qcow2,cache={cache},discard=unmap"
-    ));
+    all.extend(drive("disk", &machine.disk, machine.cache));
     all.extend(words(
         "-device virtio-blk-pci,drive=disk,bootindex=1,serial=system",
     ));
+    if let Some(second) = &machine.second {
+        all.extend(drive("second", second, machine.cache));
+        all.extend(words("-device virtio-blk-pci,drive=second"));
+    }
     if let Some(kernel) = &machine.kernel {
         all.extend(["-kernel".into(), kernel.image.display().to_string()]);
         all.extend(["-initrd".into(), kernel.initramfs.display().to_string()]);
@@ -133,6 +131,16 @@ pub fn arguments(
     }
     all.extend(agent::credentials());
     Ok(all)
+}
+
+fn drive(name: &str, file: &Path, cache: Cache) -> [String; 2] {
+    let cache = match cache {
+        Cache::Careless => "unsafe",
+        Cache::Honest => "none",
+    };
+    let file = file.display();
+    let drive = format!("if=none,id={name},file={file},format=qcow2,cache={cache},discard=unmap");
+    ["-drive".into(), drive]
 }
 
 /// Whether this host's KVM runs a guest: some hosts open it, and then the guest dies.

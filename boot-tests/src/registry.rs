@@ -1,6 +1,6 @@
 //! A registry on loopback for one scenario: images are released into it, requests are counted, and it
-//! can go away. Debian's docker-registry; its blobs are hard links into the cache, so that a scenario
-//! starts with all images at no cost.
+//! can go away, or speak TLS. Debian's docker-registry; its blobs are hard links into the cache, so
+//! that a scenario starts with all images at no cost.
 
 use std::fs;
 use std::os::unix::fs::MetadataExt;
@@ -12,6 +12,7 @@ use anyhow::{Context, Result, bail, ensure};
 use tempfile::TempDir;
 
 use crate::images::REPOSITORY;
+use crate::qemu::REGISTRY;
 use crate::{place, tool};
 
 /// For the registry to listen.
@@ -26,6 +27,8 @@ pub struct Registry {
     server: Option<Child>,
     port: u16,
     directory: TempDir,
+    /// Whether it speaks TLS.
+    secure: bool,
 }
 
 impl Registry {
@@ -41,6 +44,7 @@ impl Registry {
             server: None,
             port: 0,
             directory,
+            secure: false,
         };
         registry.serve()?;
         Ok(registry)
@@ -123,14 +127,62 @@ impl Registry {
         }
     }
 
+    /// Speaks TLS from now on, with a new certificate for the name that guests have for it. Returns that
+    /// of the CA, as PEM.
+    pub fn secure(&mut self) -> Result<String> {
+        let of_ca = ["-addext", "basicConstraints=critical,CA:TRUE"];
+        self.certificate("ca", &of_ca)?;
+        let (ca, ca_key) = (self.file("ca.crt"), self.file("ca.key"));
+        let (address, _) = REGISTRY.split_once(':').context("No port")?;
+        let name = format!("subjectAltName=IP:{address}");
+        let of_server = ["-CA", &ca, "-CAkey", &ca_key, "-addext", &name];
+        self.certificate("server", &of_server)?;
+        self.secure = true;
+        self.serve()?;
+        Ok(fs::read_to_string(ca)?)
+    }
+
+    /// Makes `NAME.key` and `NAME.crt`, good for two days.
+    fn certificate(&self, name: &str, more: &[&str]) -> Result<()> {
+        let (config, subject) = (self.file("openssl.cnf"), format!("/CN={name}"));
+        fs::write(&config, "[req]\ndistinguished_name = name\n[name]\n")?;
+        let (key, cert) = (
+            self.file(&format!("{name}.key")),
+            self.file(&format!("{name}.crt")),
+        );
+        let new = "req -x509 -days 2 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes";
+        let files = [
+            "-config", &config, "-keyout", &key, "-out", &cert, "-subj", &subject,
+        ];
+        let arguments: Vec<_> = new
+            .split(' ')
+            .chain(files)
+            .chain(more.iter().copied())
+            .collect();
+        tool::run("openssl", &arguments)?;
+        Ok(())
+    }
+
+    fn file(&self, name: &str) -> String {
+        self.directory.path().join(name).display().to_string()
+    }
+
     /// Comes back under the same port.
     pub fn serve(&mut self) -> Result<()> {
         self.stop();
         let (config, log) = (self.directory.path().join("config.yml"), self.log());
         let (storage, port) = (self.storage(), self.port);
+        let tls = match self.secure {
+            true => format!(
+                ", tls: {{certificate: {}, key: {}}}",
+                self.file("server.crt"),
+                self.file("server.key")
+            ),
+            false => String::new(),
+        };
         let text = format!(
             "version: 0.1\nstorage: {{filesystem: {{rootdirectory: {}}}}}\n\
-             http: {{addr: \"127.0.0.1:{port}\"}}\n",
+             http: {{addr: \"127.0.0.1:{port}\"{tls}}}\n",
             storage.display()
         );
         fs::write(&config, text)?;

@@ -97,9 +97,15 @@ impl Vm {
     pub fn resume(machine: Machine, story: &Story, snapshot: &str) -> Result<Self> {
         let mut vm = Self::new(machine, story)?;
         vm.power_on(Some(snapshot))?;
-        let now = std::time::SystemTime::UNIX_EPOCH.elapsed()?.as_secs();
-        vm.ok(&format!("date -s @{now} >/dev/null"))?;
+        vm.set_clock()?;
         Ok(vm)
+    }
+
+    /// Sets the guest's clock right.
+    pub fn set_clock(&mut self) -> Result<()> {
+        let now = std::time::SystemTime::UNIX_EPOCH.elapsed()?.as_secs();
+        self.ok(&format!("date -s @{now} >/dev/null"))?;
+        Ok(())
     }
 
     fn new(machine: Machine, story: &Story) -> Result<Self> {

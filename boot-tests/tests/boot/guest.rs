@@ -1,8 +1,12 @@
 //! What scenarios ask a guest, as questions with one answer each.
 
 use anyhow::{Context, Result, ensure};
+use bowline_boot_tests::registry::Registry;
 use bowline_boot_tests::vm::Vm;
 use serde_json::Value;
+
+/// Exit code of a file system that is too small.
+pub const SPACE: i32 = 6;
 
 /// The version of the image that runs, as the image itself says.
 pub fn version(vm: &mut Vm) -> Result<String> {
@@ -68,5 +72,24 @@ pub fn follows(status: &Value, entry: &str, image: &str) -> Result<()> {
 /// Fails unless the text has the words.
 pub fn says(text: &str, words: &str) -> Result<()> {
     ensure!(text.contains(words), "Nothing says {words:?} in:\n{text}");
+    Ok(())
+}
+
+/// Fails unless the host is as it was before: version 1 runs and nothing is staged.
+pub fn untouched(vm: &mut Vm, registry: &Registry) -> Result<()> {
+    runs_version(vm, "1")?;
+    is_running(vm)?;
+    let host = status(vm)?;
+    ensure!(host["status"]["staged"].is_null(), "{host:#}");
+    is_digest(&host, "booted", &registry.digest("v1")?)?;
+    Ok(())
+}
+
+/// Fills all that is free in the directory, but a few megabytes.
+pub fn fill(vm: &mut Vm, directory: &str, left_mib: u32) -> Result<()> {
+    let free = format!("$(($(df --output=avail -m {directory} | tail -n 1) - {left_mib}))");
+    vm.ok(&format!(
+        "head -c {free}M /dev/zero >{directory}/filler && sync"
+    ))?;
     Ok(())
 }

@@ -5,6 +5,7 @@ mod broken;
 mod existing_root;
 mod guest;
 mod install;
+mod installer;
 mod kargs;
 mod other_tools;
 mod power_cut;

@@ -4,28 +4,17 @@
 
 use anyhow::{Result, ensure};
 use bowline_boot_tests::disk::{self, Flavour};
+use bowline_boot_tests::qemu::REGISTRY;
 use bowline_boot_tests::registry::Registry;
 use bowline_boot_tests::vm::Vm;
 
-use crate::guest::{is_digest, is_running, runs_version, says, status};
+use crate::guest::{SPACE, fill, is_digest, is_running, runs_version, says, status, untouched};
 use crate::scenario::{registry, scenario};
 
 /// Exit code of a registry that does not answer.
-const REGISTRY: i32 = 3;
-/// Exit code of a file system that is too small.
-const SPACE: i32 = 6;
+const UNREACHABLE: i32 = 3;
 /// As impatient as a test.
 const UPGRADE: &str = "bowline upgrade --retry 1 --timeout 5";
-
-/// Fails unless the host is as it was before: version 1 runs and nothing is staged.
-fn untouched(vm: &mut Vm, registry: &Registry) -> Result<()> {
-    runs_version(vm, "1")?;
-    is_running(vm)?;
-    let host = status(vm)?;
-    ensure!(host["status"]["staged"].is_null(), "{host:#}");
-    is_digest(&host, "booted", &registry.digest("v1")?)?;
-    Ok(())
-}
 
 /// Fails unless the upgrade works now.
 fn works_now(vm: &mut Vm, registry: &Registry) -> Result<()> {
@@ -37,13 +26,14 @@ fn works_now(vm: &mut Vm, registry: &Registry) -> Result<()> {
     Ok(())
 }
 
-/// All that is free in the directory, but a few megabytes.
-fn fill(vm: &mut Vm, directory: &str, left_mib: u32) -> Result<()> {
-    let free = format!("$(($(df --output=avail -m {directory} | tail -n 1) - {left_mib}))");
-    vm.ok(&format!(
-        "head -c {free}M /dev/zero >{directory}/filler && sync"
-    ))?;
-    Ok(())
+/// A script that makes the registry one whose certificate counts.
+fn trusts(ca: &str) -> String {
+    let dir = format!("/etc/containers/certs.d/{REGISTRY}");
+    format!(
+        "rm /etc/containers/registries.conf.d/50-boot-test.conf && mkdir -p {dir}
+cat >{dir}/ca.crt <<END
+{ca}END"
+    )
 }
 
 #[test]
@@ -56,7 +46,7 @@ fn a_host_in_trouble() {
 
         story.tell("no network: the command says so, the host goes on");
         vm.cable(false)?;
-        let said = vm.fails(REGISTRY, UPGRADE)?;
+        let said = vm.fails(UNREACHABLE, UPGRADE)?;
         says(&said, "10.0.2.100:5000")?;
         untouched(&mut vm, &registry)?;
         vm.cable(true)?;
@@ -68,7 +58,7 @@ fn a_host_in_trouble() {
         registry.stop();
         vm.wait_done()?;
         ensure!(
-            vm.ok("cat /run/code")? == REGISTRY.to_string(),
+            vm.ok("cat /run/code")? == UNREACHABLE.to_string(),
             "Another exit code"
         );
         registry.serve()?;
@@ -89,6 +79,15 @@ fn a_host_in_trouble() {
         vm.start()?;
         vm.wait_up()?;
         untouched(&mut vm, &registry)?;
+        works_now(&mut vm, &registry)?;
+
+        story.tell("where certificates count, it is asked whether the clock is right, until it is");
+        let ca = registry.secure()?;
+        vm.ok(&trusts(&ca))?;
+        let said = vm.fails(UNREACHABLE, UPGRADE)?;
+        says(&said, "by the clock of this machine it is")?;
+        untouched(&mut vm, &registry)?;
+        vm.set_clock()?;
         works_now(&mut vm, &registry)?;
         vm.finish()
     });
