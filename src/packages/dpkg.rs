@@ -7,7 +7,7 @@ use anyhow::{Context as _, Result};
 use flate2::read::GzDecoder;
 
 use super::lines::{for_each, text};
-use super::{Detail, Files, Package, Sink};
+use super::{Detail, Files, Package, Release, Sink};
 
 /// Where the database may be: in images, since `/var` belongs to the host, and as installed.
 const DIRS: [&str; 2] = ["usr/lib/sysimage/dpkg", "var/lib/dpkg"];
@@ -107,7 +107,7 @@ fn tell(
     }
     let name = package.name.clone();
     package.releases = releases(files, &name)?;
-    package.built = package.releases.first().copied();
+    package.built = package.releases.first().map(|release| release.at);
     sink.package(package);
     // Packages that may be installed for several architectures have theirs in the name.
     for stem in [format!("{name}:{architecture}"), name] {
@@ -122,17 +122,30 @@ fn tell(
 }
 
 /// When the package was released, the newest first. A changelog that cannot be read tells nothing.
-fn releases(files: &dyn Files, name: &str) -> Result<Vec<i64>> {
+fn releases(files: &dyn Files, name: &str) -> Result<Vec<Release>> {
     for file in ["changelog.Debian.gz", "changelog.gz"] {
         let path = format!("usr/share/doc/{name}/{file}");
         if let Some(file) = files.open(&path)? {
-            let mut times = Vec::new();
+            let (mut releases, mut development) = (Vec::new(), false);
             let head = GzDecoder::new(file).take(MAX_CHANGELOG);
-            let _ = for_each(head, |line| times.extend(signed_off(line)));
-            return Ok(times);
+            let _ = for_each(head, |line| {
+                development = for_development(line).unwrap_or(development);
+                releases.extend(signed_off(line).map(|at| Release { at, development }));
+            });
+            return Ok(releases);
         }
     }
     Ok(Vec::new())
+}
+
+/// Whom a line `package (version) distribution...; key=value...` that begins an entry is for
+/// (deb-changelog(5)); nothing for other lines.
+fn for_development(line: &[u8]) -> Option<bool> {
+    let line = std::str::from_utf8(line).ok()?;
+    let (_, rest) = line.split_once(") ").filter(|_| !line.starts_with(' '))?;
+    let (distributions, _) = rest.split_once(';')?;
+    let mut names = distributions.split(' ');
+    Some(names.any(|name| ["unstable", "experimental"].contains(&name)))
 }
 
 /// The time of a line ` -- Name <address>  Thu, 01 Jan 1970 00:00:00 +0000`.
@@ -202,7 +215,8 @@ mod tests {
     #[test]
     fn changelogs_tell_when_there_were_releases() {
         let changelog = "foo (2) trixie; urgency=low\n\n  * New.\n\n \
-            -- A B <a@b>  Sun, 06 Nov 1994 08:49:37 +0000\n\n \
+            -- A B <a@b>  Sun, 06 Nov 1994 08:49:37 +0000\n\n\
+            foo (1) unstable; urgency=low\n\n  * (foo) trixie; no\n \
             -- A B <a@b>  Sat, 01 Jan 1994 00:00:00 +0100\n -- broken\n";
         let mut gz = GzEncoder::new(Vec::new(), Compression::fast());
         gz.write_all(changelog.as_bytes()).unwrap();
@@ -213,7 +227,9 @@ mod tests {
         );
         let mut record = Record::default();
         read(&files, Detail::Paths, &mut record).unwrap();
-        assert_eq!(record.packages[1].releases, [784_111_777, 757_378_800]);
+        let releases = [(784_111_777, false), (757_378_800, true)];
+        let releases = releases.map(|(at, development)| Release { at, development });
+        assert_eq!(record.packages[1].releases, releases);
         assert_eq!(record.packages[1].built, Some(784_111_777));
     }
 

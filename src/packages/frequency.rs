@@ -1,7 +1,7 @@
 //! How often packages change, guessed from what their database tells: past releases, the time of the
 //! build, and with Debian the number of stable updates in the version. Pure.
 
-use super::Package;
+use super::{Package, Release};
 
 const DAY: i64 = 24 * 60 * 60;
 const YEAR: i64 = 365 * DAY;
@@ -13,27 +13,34 @@ const MOST: u32 = 52;
 const MOST_GUESSED: u32 = 12;
 
 /// Releases in a year for each package, in their order. The newest time of all is taken for today.
+///
+/// Where the newest release of all was not made for a distribution in development, those that were do not
+/// count: what its maintainers did before the distribution was released does not tell what is updated in it.
 pub(super) fn of(packages: &[Package]) -> Vec<u32> {
-    let times = packages
+    let released = packages.iter().flat_map(|package| &package.releases);
+    let newest = released.max();
+    let built = packages.iter().filter_map(|package| package.built).max();
+    let today = newest.map(|release| release.at).max(built).unwrap_or(0);
+    let rolling = newest.is_some_and(|release| release.development);
+    let counts = |release: &Release| {
+        (rolling || !release.development) && today.saturating_sub(release.at) < YEAR
+    };
+    packages
         .iter()
-        .flat_map(|p| p.releases.iter().chain(&p.built));
-    let today = times.copied().max().unwrap_or(0);
-    packages.iter().map(|package| one(package, today)).collect()
+        .map(|package| one(package, today, counts))
+        .collect()
 }
 
-fn one(package: &Package, today: i64) -> u32 {
+fn one(package: &Package, today: i64, counts: impl Fn(&Release) -> bool) -> u32 {
     let released = match (package.releases.is_empty(), package.built) {
-        (false, _) => past_year(&package.releases, today),
+        (false, _) => {
+            let count = package.releases.iter().filter(|r| counts(r)).count();
+            u32::try_from(count).unwrap_or(MOST).min(MOST)
+        }
         (true, Some(built)) => since(today.saturating_sub(built).max(0) / DAY),
         (true, None) => 0,
     };
     released.max(stable_updates(&package.version))
-}
-
-fn past_year(releases: &[i64], today: i64) -> u32 {
-    let recent = |time: &&i64| today.saturating_sub(**time) < YEAR;
-    let count = releases.iter().filter(recent).count();
-    u32::try_from(count).unwrap_or(MOST).min(MOST)
 }
 
 /// What was built lately is likely to be built soon again.
@@ -63,10 +70,14 @@ fn stable_updates(version: &str) -> u32 {
 mod tests {
     use super::*;
 
+    fn release(at: i64, development: bool) -> Release {
+        Release { at, development }
+    }
+
     #[test]
     fn releases_count_from_the_newest_of_all() {
         let at = |days: &[i64]| Package {
-            releases: days.iter().map(|day| day * DAY).collect(),
+            releases: days.iter().map(|day| release(day * DAY, false)).collect(),
             ..Package::default()
         };
         let built = |day| Package {
@@ -85,6 +96,22 @@ mod tests {
         ];
         assert_eq!(of(&packages), [3, 0, 52, 12, 3, 0, 0]);
         assert!(of(&[]).is_empty());
+    }
+
+    #[test]
+    fn of_a_stable_distribution_only_its_own_releases_count() {
+        let package = |releases: &[(i64, bool)]| Package {
+            releases: releases
+                .iter()
+                .map(|&(day, development)| release(day * DAY, development))
+                .collect(),
+            ..Package::default()
+        };
+        let stable = package(&[(1000, false), (950, false), (800, true), (790, true)]);
+        let calm = package(&[(810, true), (805, true), (802, true)]);
+        assert_eq!(of(&[stable.clone(), calm.clone()]), [2, 0]);
+        let new = package(&[(1001, true)]);
+        assert_eq!(of(&[stable, calm, new]), [4, 3, 1]);
     }
 
     #[test]

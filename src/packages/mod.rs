@@ -33,8 +33,17 @@ pub struct Package {
     pub version: String,
     /// When it was built, in seconds since 1970, where the database knows.
     pub built: Option<i64>,
-    /// When it was released before, in seconds since 1970, as far as its changelog tells.
-    pub releases: Vec<i64>,
+    /// Its releases as far as its changelog tells, the newest first.
+    pub releases: Vec<Release>,
+}
+
+/// A release of a package.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Release {
+    /// When, in seconds since 1970.
+    pub at: i64,
+    /// Whether it was made for a distribution in development (Debian's unstable and experimental).
+    pub development: bool,
 }
 
 /// A package database that cannot be read.

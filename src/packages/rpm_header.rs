@@ -3,7 +3,7 @@
 //! (rpm's documentation, "RPM V4 Package format", without the magic). Bytes come in, a package goes out.
 
 use super::lines::text;
-use super::{Package, Sink};
+use super::{Package, Release, Sink};
 
 const NAME: u32 = 1000;
 const VERSION: u32 = 1001;
@@ -102,7 +102,7 @@ impl<'a> Header<'a> {
             source: source.to_string(),
             version: format!("{epoch}{version}-{release}"),
             built: self.numbers(BUILD_TIME).next().map(i64::from),
-            releases: self.numbers(CHANGELOG_TIME).map(i64::from).collect(),
+            releases: self.numbers(CHANGELOG_TIME).map(in_changelog).collect(),
             name,
         })
     }
@@ -120,6 +120,14 @@ impl<'a> Header<'a> {
             path.extend_from_slice(name);
             sink.path(&path);
         }
+    }
+}
+
+/// Changelogs of rpm do not say for whom a release was: each distribution has its own.
+fn in_changelog(time: u32) -> Release {
+    Release {
+        at: time.into(),
+        development: false,
     }
 }
 
@@ -218,7 +226,10 @@ pub(super) mod tests {
         );
         let package = &record.packages[0];
         assert_eq!(package.built, Some(1_750_000_000));
-        assert_eq!(package.releases, [1_749_000_000, 1_740_000_000]);
+        assert_eq!(
+            package.releases,
+            [in_changelog(1_749_000_000), in_changelog(1_740_000_000)]
+        );
     }
 
     #[test]
