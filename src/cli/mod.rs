@@ -8,6 +8,7 @@ mod completion;
 mod config_diff;
 pub mod container;
 mod context;
+mod defect;
 pub mod exit;
 pub mod image;
 pub mod install;
@@ -48,6 +49,7 @@ pub use output::OutputClosed;
 
 /// Runs the program: parses the arguments of the process, runs the command, reports its error.
 pub fn main() -> ExitCode {
+    defect::end_at_panics();
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(usage) => return exit::report_usage(&usage),
