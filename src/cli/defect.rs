@@ -3,7 +3,7 @@
 //! panic has left half done: for the host it is as if the power had gone, which everything here is made for.
 
 use std::backtrace::{Backtrace, BacktraceStatus};
-use std::io::{self, Write as _};
+use std::io::{self, IsTerminal as _, Write as _};
 use std::panic::{self, PanicHookInfo};
 use std::process;
 
@@ -17,6 +17,10 @@ pub fn end_at_panics() {
         let trace = Backtrace::capture();
         if trace.status() == BacktraceStatus::Captured {
             lines.push_str(&trace.to_string());
+        }
+        if io::stderr().is_terminal() {
+            // Below bars that nobody clears any more.
+            lines.insert(0, '\n');
         }
         // If stderr is closed, the exit code is all that is left.
         let _ = io::stderr().write_all(lines.as_bytes());

@@ -9,7 +9,7 @@ use super::{HEADER, MAGIC, Object};
 use crate::repo::tar_extensions::Piece;
 
 /// Little is left to compress: names, sizes, times and checksums.
-const LEVEL: i32 = 3;
+const LEVEL: i32 = 1;
 /// Base-2 logarithm of the bytes that the compressor looks back: one name after the other. It also bounds its
 /// memory.
 const WINDOW_LOG: u32 = 18;
