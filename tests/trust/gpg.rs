@@ -4,7 +4,7 @@ use std::fs;
 
 use serde_json::{Value, json};
 
-use crate::scene::{Gpg, Scene, dir_image, os};
+use crate::scene::{Gpg, Scene, claim, dir_image, os};
 
 fn requirement(scene: &Scene, keys: &str) -> Value {
     json!([{"type": "signedBy", "keyType": "GPGKeys", "keyPath": scene.path(keys)}])
@@ -96,6 +96,63 @@ fn lookaside_servers_are_asked_until_they_have_no_more() {
     drop(server);
     let output = scene.run(&["container", "verify", &scene.signed("1")]);
     assert_eq!(output.status.code(), Some(3), "{output:?}");
+}
+
+#[test]
+fn a_claim_in_lines_may_be_signed_as_a_text() {
+    let Some(scene) = Scene::new(&["gpg"]) else {
+        return;
+    };
+    let gpg = Gpg::new(&scene.path("gnupg"));
+    let key = gpg.key("os@example.org", "never", &[]);
+    gpg.export("os@example.org", &scene.path("os.gpg"));
+    scene.policy(&requirement(&scene, "os.gpg"));
+    let image = os("1");
+    scene.push(&image, "1", &[]);
+    let digest = image.digest().to_string();
+    let kind = "atomic container signature";
+    let claim = claim(kind, &scene.name("1"), &digest, json!({}));
+    let claim: Value = serde_json::from_str(&claim).unwrap();
+    let lines = serde_json::to_string_pretty(&claim).unwrap();
+    let from = scene.write("claim", &lines).display().to_string();
+    let to = scene.path("signed").display().to_string();
+    let sign = ["--textmode", "--local-user", &key, "--output", &to];
+    gpg.run(&[&sign[..], &["--sign", &from]].concat());
+    let signature = fs::read(&to).unwrap();
+    scene.lay(&digest, std::slice::from_ref(&signature));
+    scene.image(&["pull", &scene.signed("1")]);
+
+    // The signature of another text does not fit, whatever its lines end with.
+    let other = lines.replace(&digest[7..17], "0123456789");
+    let from = scene.write("claim", &other).display().to_string();
+    gpg.run(&[
+        "--yes",
+        "--textmode",
+        "--compress-algo",
+        "none",
+        "--local-user",
+        &key,
+        "--output",
+        &to,
+        "--sign",
+        &from,
+    ]);
+    let changed = replace(
+        &fs::read(&to).unwrap(),
+        b"0123456789",
+        &digest.as_bytes()[7..17],
+    );
+    scene.lay(&digest, &[changed]);
+    scene.refused(&scene.signed("1"), "was changed");
+}
+
+/// The bytes with the first `from` in them replaced by `to`.
+fn replace(bytes: &[u8], from: &[u8], to: &[u8]) -> Vec<u8> {
+    let at = bytes
+        .windows(from.len())
+        .position(|part| part == from)
+        .unwrap();
+    [&bytes[..at], to, &bytes[at + from.len()..]].concat()
 }
 
 /// A web server for a directory.

@@ -13,6 +13,7 @@ use pgp::packet::{
 use pgp::types::{KeyDetails, PublicKeyTrait, Tag};
 
 use super::super::json::Problem;
+use super::made::made;
 use super::{created, expiry, has_unknown_critical, words};
 
 /// Packets of all key files of a requirement.
@@ -170,16 +171,15 @@ impl Certificate {
         content: &[u8],
         now: i64,
     ) -> Option<Result<Signer, Problem>> {
-        if is_by(signature, &self.primary) && signature.verify(&self.primary, content).is_ok() {
+        if made(signature, &self.primary, content) {
             let may = self.check_primary(signature, now, true);
             return Some(may.map(|()| Signer {
                 certificate: fingerprint(&self.primary),
                 subkey: None,
             }));
         }
-        let made =
-            |key: &PublicSubkey| is_by(signature, key) && signature.verify(key, content).is_ok();
-        let (key, bindings) = self.subkeys.iter().find(|(key, _)| made(key))?;
+        let mut keys = self.subkeys.iter();
+        let (key, bindings) = keys.find(|(key, _)| made(signature, key, content))?;
         let may = self.check_primary(signature, now, false);
         let may = may.and_then(|()| self.check_subkey(key, bindings, signature, now));
         Some(may.map(|()| Signer {
@@ -335,7 +335,8 @@ fn fingerprint(key: &impl KeyDetails) -> String {
     format!("{:X}", key.fingerprint())
 }
 
-fn is_by(signature: &Signature, key: &impl KeyDetails) -> bool {
+/// Whether a signature says that this key made it.
+pub(super) fn is_by(signature: &Signature, key: &impl KeyDetails) -> bool {
     let (ids, fingerprints) = (signature.issuer(), signature.issuer_fingerprint());
     ids.contains(&&key.key_id()) || fingerprints.contains(&&key.fingerprint())
 }

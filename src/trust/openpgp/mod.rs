@@ -5,6 +5,7 @@
 //! whoever is in the keyring is trusted, for that is what a policy says.
 
 mod keyring;
+mod made;
 
 use std::io::Read;
 
